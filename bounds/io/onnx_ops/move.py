@@ -1,0 +1,214 @@
+"""Operators that only move elements: one mechanism, the same numpy function on data or on indices.
+
+None of them computes, so they count no roundings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array, Op
+from bounds.io.context import Builder, Call, Context
+from bounds.io.values import Const, Value
+
+
+def _identity(ctx: Context, call: Call) -> list[Value]:
+    del ctx
+    return [call.operand(0)]
+
+
+def _dropout(ctx: Context, call: Call) -> list[Value]:
+    del ctx
+    training = call.constant(2, "training_mode")
+    if training is not None and bool(np.any(training.data)):
+        raise call.unsupported("training mode; export the model in inference mode (model.eval())")
+    return [call.operand(0)]
+
+
+def _to_shape(ctx: Context, value: Value, shape: tuple[int, ...]) -> list[Value]:
+    if isinstance(value, Const):
+        return [replace(value, data=value.data.reshape(shape))]
+    return [ctx.reshape(value, shape)]
+
+
+def _flatten(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    axis = call.attributes.get("axis", 1)
+    axis += len(x.shape) if axis < 0 else 0
+    if not 0 <= axis <= len(x.shape):
+        raise ValueError(f"axis {axis} of a tensor of rank {len(x.shape)}")
+    return _to_shape(ctx, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+
+
+def _reshape(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    wanted = call.integers("shape", 1)
+    if wanted is None:
+        raise ValueError("shape is missing")
+    shape = [
+        x.shape[i] if s == 0 and not call.attributes.get("allowzero", 0) else s for i, s in enumerate(wanted)
+    ]
+    if shape.count(-1) == 1:
+        rest = -math.prod(shape)
+        if rest <= 0 or math.prod(x.shape) % rest:
+            raise ValueError(f"cannot reshape {list(x.shape)} to {list(wanted)}; export with fixed shapes")
+        shape[shape.index(-1)] = math.prod(x.shape) // rest
+    if min(shape, default=0) < 0 or math.prod(shape) != math.prod(x.shape):
+        raise ValueError(f"cannot reshape {list(x.shape)} to {list(wanted)}; export with batch size 1")
+    return _to_shape(ctx, x, tuple(shape))
+
+
+def _transpose(ctx: Context, call: Call) -> list[Value]:
+    order = call.integers("perm")
+    return [ctx.move(call.operand(0), lambda a: np.transpose(a, order))]
+
+
+def _squeeze(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    axes = call.integers("axes", 1)
+    if axes is None:
+        axes = tuple(i for i, s in enumerate(x.shape) if s == 1)
+    return [ctx.move(x, lambda a: np.squeeze(a, axes))]
+
+
+def _unsqueeze(ctx: Context, call: Call) -> list[Value]:
+    axes = call.integers("axes", 1)
+    if axes is None:
+        raise ValueError("axes are missing")
+    return [ctx.move(call.operand(0), lambda a: np.expand_dims(a, axes))]
+
+
+def _concat(ctx: Context, call: Call) -> list[Value]:
+    parts = [call.operand(i) for i in range(len(call.inputs))]
+    axis = call.attributes.get("axis", 1)
+    constants = [p for p in parts if isinstance(p, Const)]
+    if len(constants) == len(parts):
+        data = np.concatenate([c.data for c in constants], axis=axis)
+        error, roundings = max(c.error for c in constants), max(c.roundings for c in constants)
+        return [replace(constants[0], data=data, error=error, roundings=roundings)]
+    axis += len(parts[0].shape) if axis < 0 else 0
+    return [ctx.add(Op.CONCAT, [ctx.variable(p) for p in parts], {"axis": axis})]
+
+
+def _split(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    axis = call.attributes.get("axis", 0)
+    sizes = call.integers("split", 1)
+    if sizes is None:
+        count = call.attributes.get("num_outputs", len(call.outputs))
+        size = -(-x.shape[axis] // count)
+        sizes = (size,) * (count - 1) + (x.shape[axis] - size * (count - 1),)
+    if len(sizes) < len(call.outputs) or sum(sizes) != x.shape[axis] or min(sizes) < 0:
+        raise ValueError(f"cannot split {x.shape[axis]} elements into {list(sizes)}")
+    stops = np.cumsum(sizes)
+    return [
+        ctx.move(x, lambda a, lo=stop - size, hi=stop: np.take(a, np.arange(lo, hi), axis))
+        for size, stop in zip(sizes, stops, strict=True)
+    ]
+
+
+def _slice(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    starts, ends = call.integers("starts", 1), call.integers("ends", 2)
+    if starts is None or ends is None:
+        raise ValueError("starts or ends are missing")
+    axes = call.integers("axes", 3) or tuple(range(len(starts)))
+    steps = call.integers("steps", 4) or (1,) * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise ValueError(f"starts {starts}, ends {ends}, axes {axes}, steps {steps} do not fit together")
+    parts: list[Any] = [slice(None)] * len(x.shape)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        parts[axis] = _clamped(x.shape[axis], start, end, step)
+    return [ctx.move(x, lambda a: a[tuple(parts)])]
+
+
+def _clamped(size: int, start: int, end: int, step: int) -> slice:
+    """ONNX counts negative positions from the end once, then clamps; Python would wrap -1 again."""
+    start = min(max(start + size if start < 0 else start, 0), size if step > 0 else size - 1)
+    end = end + size if end < 0 else end
+    end = min(max(end, 0 if step > 0 else -1), size)
+    return slice(start, None if end < 0 else end, step)
+
+
+def _gather(ctx: Context, call: Call) -> list[Value]:
+    index = call.constant(1, "indices")
+    if index is None:
+        raise ValueError("indices are missing")
+    x, axis = call.operand(0), call.attributes.get("axis", 0)
+    if index.data.size and not -x.shape[axis] <= index.data.min() <= index.data.max() < x.shape[axis]:
+        raise ValueError(f"indices outside an axis of {x.shape[axis]} elements")
+    return [ctx.move(x, lambda a: np.take(a, index.data, axis))]
+
+
+def _pad(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    mode = call.text("mode", "constant")
+    if mode not in ("constant", "edge", "reflect", "wrap"):
+        raise call.unsupported(f"mode {mode}; only constant, edge, reflect and wrap are analysed")
+    pads = _pads(call, len(x.shape))
+    ctx.guard([s + max(0, p[0]) + max(0, p[1]) for s, p in zip(x.shape, pads, strict=True)])
+    fill = call.constant(2, "constant value")
+    value = float(call.attributes.get("value", 0.0) if fill is None else fill.data.reshape(-1)[0])
+    if fill is not None and not fill.exact:
+        raise call.unsupported("constant value must be a stored number")
+
+    def padded(a: Array, blank: float) -> Array:
+        crop = tuple(slice(max(0, -lo), a.shape[i] - max(0, -hi)) for i, (lo, hi) in enumerate(pads))
+        widths = [(max(0, lo), max(0, hi)) for lo, hi in pads]
+        if mode == "constant":
+            return np.pad(a[crop], widths, constant_values=blank)
+        return np.pad(a[crop], widths, mode=mode)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    if isinstance(x, Const):
+        return [replace(x, data=padded(x.data, value))]
+    index = padded(ctx.index(x), -1)
+    return [ctx.take(x, index, np.where(index < 0, value, 0.0))]
+
+
+def _pads(call: Call, rank: int) -> list[tuple[int, int]]:
+    """(before, after) for every axis."""
+    flat = call.integers("pads", 1)
+    axes = call.integers("axes", 3) or tuple(range(rank))
+    if flat is None or len(flat) != 2 * len(axes):
+        raise ValueError(f"pads {flat} for {len(axes)} axes")
+    pads = [(0, 0)] * rank
+    for i, axis in enumerate(axes):
+        pads[axis] = (flat[i], flat[i + len(axes)])
+    return pads
+
+
+def _expand(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    shape = ctx.guard(np.broadcast_shapes(x.shape, call.integers("shape", 1) or ()))
+    return [ctx.move(x, lambda a: np.broadcast_to(a, shape))]
+
+
+def _tile(ctx: Context, call: Call) -> list[Value]:
+    x, repeats = call.operand(0), call.integers("repeats", 1) or ()
+    if len(repeats) != len(x.shape) or min(repeats, default=0) < 0:
+        raise ValueError(f"repeats {list(repeats)} for shape {list(x.shape)}")
+    ctx.guard([s * r for s, r in zip(x.shape, repeats, strict=True)])
+    return [ctx.move(x, lambda a: np.tile(a, repeats))]
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "Concat": _concat,
+    "Dropout": _dropout,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Identity": _identity,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

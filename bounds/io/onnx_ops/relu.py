@@ -1,0 +1,158 @@
+"""Piecewise linear elementwise operators, lowered to RELU exactly over the reals.
+
+The order of RELU nodes within one ONNX node is part of the contract with readers of the same model
+and is stated at each builder. Internal steps count no float32 roundings: the original operators
+compare and select, they do not compute ``x - lo``. Operators that do multiply (LeakyRelu, PRelu) or
+scale (HardSigmoid) count them where their formula is assembled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bounds.errors import ModelInvalid
+from bounds.graph import Array
+from bounds.io import values
+from bounds.io.context import Builder, Call, Context
+from bounds.io.onnx_ops.pool import maximum, minimum
+from bounds.io.values import Const, Value, Var
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)  # the default bounds of Clip in opset 6
+
+
+def _folded(call: Call, function: Callable[..., Any]) -> Value | None:
+    """The exact result on constants; None if an operand is no constant."""
+    x = call.operand(0)
+    return values.apply_exact(x, function) if isinstance(x, Const) else None
+
+
+def _relu(ctx: Context, call: Call) -> list[Value]:
+    folded = _folded(call, lambda x: np.maximum(x, 0))
+    return [folded if folded is not None else ctx.relu(ctx.variable(call.operand(0)))]
+
+
+def _abs(ctx: Context, call: Call) -> list[Value]:
+    """``|x| = 2 relu(x) - x``; one RELU node."""
+    folded = _folded(call, np.abs)
+    if folded is not None:
+        return [folded]
+    x = ctx.variable(call.operand(0))
+    return [ctx.combine([ctx.relu(x), x], [2, -1])]
+
+
+def _leaky_relu(ctx: Context, call: Call) -> list[Value]:
+    """``s x + (1 - s) relu(x)``; one RELU node, one rounding (the product s x)."""
+    slope = np.asarray(float(call.attributes.get("alpha", np.float32(0.01))))
+    x = ctx.variable(call.operand(0))
+    rest, error = _one_minus(slope)
+    return [ctx.combine([x, ctx.relu(x)], [float(slope), float(rest)], roundings=1, error=error)]
+
+
+def _p_relu(ctx: Context, call: Call) -> list[Value]:
+    """As LeakyRelu with a slope per element; the slopes are SCALE nodes."""
+    slope = call.constant(1, "slope")
+    if slope is None or not slope.exact:
+        raise call.unsupported("slope must be a stored constant")
+    x = ctx.variable(call.operand(0))
+    rest, error = _one_minus(slope.data)
+    falling = ctx.scale(x, slope.data, 0.0)
+    rising = ctx.scale(ctx.relu(x), rest, 0.0, error=error)
+    return [ctx.combine([falling, rising], [1, 1], roundings=1)]
+
+
+def _one_minus(slope: Array) -> tuple[Array, float]:
+    """``1 - slope`` and its relative rounding error."""
+    one = Const(np.asarray(1.0), "float64")
+    rest = values.add(one, Const(-slope, "float64"))
+    assert rest is not None  # both operands are exact
+    return rest.data, rest.error
+
+
+def _clip(ctx: Context, call: Call) -> list[Value]:
+    low, high = (_bound(call, i, name) for i, name in ((1, "min"), (2, "max")))
+    folded = _folded(call, lambda x: np.minimum(np.maximum(x, low), high))
+    if folded is not None:
+        return [folded]
+    return [clip(ctx, call, ctx.variable(call.operand(0)), low, high)]
+
+
+def _bound(call: Call, i: int, name: str) -> float:
+    const = call.constant(i, name)
+    if const is not None and (const.data.size != 1 or not const.exact):
+        raise call.unsupported(f"{name} must be one stored number")
+    infinite = -np.inf if name == "min" else np.inf
+    value = float(call.attributes.get(name, infinite) if const is None else const.data.reshape(-1)[0])
+    if np.isnan(value):
+        raise ModelInvalid(f"node '{call.name}': {name} is NaN; export the model again")
+    # beyond the largest float32 only overflow happens, which no verdict speaks about
+    return infinite if abs(value) >= _FLOAT32_MAX and np.sign(value) == np.sign(infinite) else value
+
+
+def clip(ctx: Context, call: Call, x: Var, low: float, high: float) -> Var:
+    """``low + relu(x - low) - relu(x - high)``: RELU nodes in this order, missing bounds left out."""
+    if not low <= high or np.isinf(low) and low > 0 or np.isinf(high) and high < 0:
+        raise call.unsupported(f"bounds min={low} and max={high} are in the wrong order")
+    if np.isinf(low) and np.isinf(high):
+        return x
+    above = ctx.relu(_less(ctx, x, low)) if np.isfinite(low) else x
+    y = above
+    if np.isfinite(high):
+        y = ctx.combine([above, ctx.relu(_less(ctx, x, high))], [1, -1])
+    return ctx.scale(y, 1.0, low) if np.isfinite(low) and low != 0 else y
+
+
+def _less(ctx: Context, x: Var, bound: float) -> Var:
+    return ctx.scale(x, 1.0, -bound) if bound != 0 else x
+
+
+def _hard_sigmoid(ctx: Context, call: Call) -> list[Value]:
+    """``clip(alpha x + beta, 0, 1)``: RELU nodes for 0, then for 1; two roundings in the scaling."""
+    alpha = float(call.attributes.get("alpha", np.float32(0.2)))
+    beta = float(call.attributes.get("beta", 0.5))
+    scaled = ctx.scale(ctx.variable(call.operand(0)), alpha, beta, roundings=2)
+    return [clip(ctx, call, scaled, 0.0, 1.0)]
+
+
+def _fold(call: Call, ctx: Context, *, largest: bool) -> list[Value]:
+    """Left fold over the operands, one RELU node per step: ``m = next + relu(m - next)``."""
+    result = call.operand(0)
+    for i in range(1, len(call.inputs)):
+        result = _step(ctx, result, call.operand(i), largest=largest)
+    return [result]
+
+
+def _step(ctx: Context, m: Value, other: Value, *, largest: bool) -> Value:
+    if isinstance(m, Const) and isinstance(other, Const) and m.exact and other.exact:
+        function = np.maximum if largest else np.minimum
+        return Const(np.asarray(function(m.data, other.data)), m.dtype, m.name)
+    sign = 1.0 if largest else -1.0  # min(m, c) = c - relu(c - m)
+    if isinstance(m, Var) and isinstance(other, Const) and other.exact:
+        excess = ctx.relu(ctx.scale(m, sign, -sign * other.data))
+        return ctx.scale(excess, sign, other.data)
+    if isinstance(other, Var) and isinstance(m, Const) and m.exact:
+        excess = ctx.relu(ctx.scale(other, -sign, sign * m.data))
+        return ctx.combine([other, excess], [1, sign])
+    return (maximum if largest else minimum)(ctx, ctx.variable(m), ctx.variable(other))
+
+
+def _max(ctx: Context, call: Call) -> list[Value]:
+    return _fold(call, ctx, largest=True)
+
+
+def _min(ctx: Context, call: Call) -> list[Value]:
+    return _fold(call, ctx, largest=False)
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "Abs": _abs,
+    "Clip": _clip,
+    "HardSigmoid": _hard_sigmoid,
+    "LeakyRelu": _leaky_relu,
+    "Max": _max,
+    "Min": _min,
+    "PRelu": _p_relu,
+    "Relu": _relu,
+}

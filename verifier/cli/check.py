@@ -1,0 +1,42 @@
+"""``verify check``: re-check a certificate with the independent checker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from verifier.cli.options import INPUT_FILE
+from verifier.cli.solver import NETWORK, unique
+
+
+@click.command("check")
+@click.argument("certificate", type=INPUT_FILE)
+@click.option(
+    "--model",
+    "models",
+    type=NETWORK,
+    multiple=True,
+    required=True,
+    help="The ONNX network, or NAME=FILE for each network of a property that declares several.",
+)
+@click.option("--property", "property_file", type=INPUT_FILE, help="The property that was asked.")
+def check(certificate: Path, models: tuple[tuple[str, Path], ...], property_file: Path | None) -> int:
+    """Check CERTIFICATE against the network and the property it speaks about.
+
+    The checker shares no arithmetic with the search: it reads the files itself and recomputes every
+    step. It prints the verdict that the certificate proves; a certificate that proves nothing is an
+    error. A property built in Python travels inside its certificate and needs no --property.
+    """
+    from verifier.check.main import check as recheck
+
+    result = recheck(certificate, unique(models), property_file)
+    click.echo(result.verdict)
+    click.echo(
+        f"certificate accepted: {result.verdict} at level {result.semantics}, {result.nodes} nodes, "
+        f"{result.evidence} pieces of evidence, {result.seconds:.2f} s",
+        err=True,
+    )
+    if result.message:
+        click.echo(result.message, err=True)
+    return 0

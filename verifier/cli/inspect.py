@@ -1,0 +1,8 @@
+"""placeholder"""
+
+import click
+
+
+@click.command("inspect")
+def inspect() -> int:
+    return 0

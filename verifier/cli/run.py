@@ -1,0 +1,34 @@
+"""``verify MODEL PROPERTY``: one query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, make_options, query_options
+
+
+@click.command("run")
+@click.argument("model", type=INPUT_FILE)
+@click.argument("property_file", metavar="PROPERTY", type=INPUT_FILE)
+@query_options()
+@click.option("--certificate", type=OUTPUT, help="Write a proof that 'verify check' can check again.")
+@click.option("--json", "json_file", type=OUTPUT, help="Write the report as JSON.")
+def run(
+    model: Path, property_file: Path, certificate: Path | None, json_file: Path | None, **values: Any
+) -> int:
+    """Decide whether any input that PROPERTY allows makes the ONNX network MODEL violate it.
+
+    PROPERTY is a VNN-LIB 1.0 or 2.0 file; both files may be gzipped (.gz). The first line of standard
+    output is the verdict. After 'sat' the violating input and the outputs it leads to follow.
+    """
+    from verifier.cli.session import ask, load_property, publish
+
+    check_output(certificate, flag="--certificate", inputs=(model, property_file))
+    check_output(json_file, flag="--json", inputs=(model, property_file))
+    spec, options = load_property(property_file, make_options(values))
+    report, code = ask(model, spec, options, certificate=certificate)
+    publish(report, spec, json=json_file)
+    return code

@@ -1,0 +1,150 @@
+"""One query on a terminal: interrupts, progress, and what is printed where."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from verifier.cli.codes import Exit
+from verifier.cli.options import write_text
+from verifier.query import Options
+
+if TYPE_CHECKING:
+    from rich.status import Status as RichStatus
+
+    from verifier.report.model import Report
+    from verifier.report.progress import Progress
+    from verifier.spec.model import Property
+
+_LEAST_TIMEOUT = 1e-3  # seconds; what is left when reading the property used up the time limit
+_PROGRESS_AFTER = 0.5  # seconds; shorter runs need no progress and should not pay for importing rich
+
+
+class Interrupt:
+    """Turns the first SIGINT or SIGTERM into a polite request; the next one ends the program."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        self._before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether somebody asked to stop; the cancel callback of a run."""
+        return self._number != 0
+
+    @property
+    def exit_code(self) -> int:
+        """Code of a program that ended for this reason: 128 + the signal's number."""
+        return 128 + self._number
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._number:
+            raise KeyboardInterrupt
+        self._number = number
+
+
+class ProgressLine:
+    """A spinner with numbers on standard error, if that is a terminal."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty()
+        self._status: RichStatus | None = None
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, now: Progress) -> None:
+        """The progress callback of a run."""
+        if not self._on or now.seconds < _PROGRESS_AFTER:
+            return
+        text = progress_text(now)
+        if self._status is None:
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status(text)
+            self._status.start()
+        else:
+            self._status.update(text)
+
+
+def progress_text(now: Progress) -> str:
+    """One line for people about a running search."""
+    bound = "" if now.lower_bound is None else f", worst bound {now.lower_bound:.4g}"
+    return (
+        f"{now.phase}: {now.seconds:.1f} s, {now.domains} domains, {now.open} open, "
+        f"{now.closed_fraction:.1%} proved{bound}"
+    )
+
+
+def load_property(path: Path, options: Options) -> tuple[Property, Options]:
+    """Reads a property; the time that takes is taken off the time limit."""
+    from verifier.spec.load import load
+
+    started = time.monotonic()
+    spec = load(path)
+    if options.timeout is not None:
+        left = options.timeout - (time.monotonic() - started)
+        options = replace(options, timeout=max(left, _LEAST_TIMEOUT))
+    return spec, options
+
+
+def ask(
+    model: Path | Mapping[str, Path],
+    spec: Property,
+    options: Options,
+    *,
+    certificate: Path | None = None,
+) -> tuple[Report, int]:
+    """Runs one query with progress and a polite interrupt.
+
+    Returns:
+        The report, and the exit code: not 0 when the report is partial because somebody interrupted.
+    """
+    from verifier.api import verify
+    from verifier.verdict import UnknownReason
+
+    with Interrupt() as interrupt, ProgressLine() as progress:
+        report = verify(
+            model, spec, options=options, certificate=certificate, progress=progress, cancel=interrupt
+        )
+    stopped = interrupt() and report.reason is UnknownReason.CANCELLED
+    return report, interrupt.exit_code if stopped else Exit.ANSWERED
+
+
+def publish(report: Report, spec: Property, *, json: Path | None, values: bool = True) -> None:
+    """Prints the verdict (standard output) and the talk (standard error), and saves the JSON.
+
+    The JSON goes first: whoever reads the verdict line may rely on the file being there.
+    """
+    from verifier.report.emit.text import answer, talk
+
+    if json is not None:
+        from verifier.report.emit.json import as_dict, dumps
+
+        write_text(json, dumps(as_dict(report, spec)))
+    click.echo(answer(report, spec) if values else report.status.value + "\n", nl=False)
+    sys.stdout.flush()
+    click.echo(talk(report), err=True, nl=False)
