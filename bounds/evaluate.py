@@ -167,7 +167,7 @@ def _sum(node: Node, params: Mapping[str, Any], inputs: Sequence[Array]) -> Arra
 
 def _relu(node: Node, params: Mapping[str, Any], inputs: Sequence[Array]) -> Array:
     del node, params
-    return np.maximum(inputs[0], inputs[0].dtype.type(0) if inputs[0].dtype != object else Fraction(0))
+    return np.maximum(inputs[0], 0)  # type-preserving: Python's 0 is exact in every arithmetic used here
 
 
 KERNELS: Mapping[Op, Kernel] = {

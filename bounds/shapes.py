@@ -87,7 +87,9 @@ def _conv(shapes: Sequence[Shape], params: Mapping[str, Any], shape: Shape | Non
     if x[1] != weight[1] * groups or weight[0] % groups or params["bias"].shape != (weight[0],):
         raise ValueError(f"weight {weight} with {groups} groups does not fit input {x}")
     size = [
-        conv_size(x[2 + i], weight[2 + i], params["strides"][i], pads[i] + pads[i + 2], params["dilations"][i])
+        conv_size(
+            x[2 + i], weight[2 + i], params["strides"][i], pads[i] + pads[i + 2], params["dilations"][i]
+        )
         for i in (0, 1)
     ]
     if min(size) < 1:

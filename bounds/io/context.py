@@ -87,8 +87,8 @@ class Context:
         size = math.prod(int(s) for s in shape)
         if size * 8 > self.limits.tensor_bytes:
             raise LimitExceeded(
-                f"node '{self.source}': a tensor of shape {list(shape)} takes {size * 8} bytes, over the limit of "
-                f"{self.limits.tensor_bytes}; raise the limit if intended"
+                f"node '{self.source}': a tensor of shape {list(shape)} takes {size * 8} bytes, "
+                f"over the limit of {self.limits.tensor_bytes}; raise the limit if intended"
             )
         return tuple(int(s) for s in shape)
 
@@ -104,10 +104,14 @@ class Context:
     ) -> Var:
         """Adds one primitive; the shape is inferred and checked."""
         if len(self.builder.nodes) >= self.limits.nodes:
-            raise LimitExceeded(f"node '{self.source}': the network needs over {self.limits.nodes} nodes; raise the limit")
+            raise LimitExceeded(
+                f"node '{self.source}': the network needs over {self.limits.nodes} nodes; raise the limit"
+            )
         for name, value in params.items():
             if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ModelInvalid(f"node '{self.source}': {name} contains NaN or infinity; export the model again")
+                raise ModelInvalid(
+                    f"node '{self.source}': {name} contains NaN or infinity; export the model again"
+                )
         shape = self.guard(infer_shape(op, [x.shape for x in inputs], params, shape))
         node = self.builder.add(
             op, [x.node for x in inputs], shape, params,
@@ -115,18 +119,24 @@ class Context:
         )  # fmt: skip
         return Var(node, shape, inputs[0].dtype if inputs else "float32")
 
-    def linear(self, x: Var, weight: Array, bias: Array | None = None, *, roundings: int, error: float = 0.0) -> Var:
+    def linear(
+        self, x: Var, weight: Array, bias: Array | None = None, *, roundings: int, error: float = 0.0
+    ) -> Var:
         """``y[..., o] = sum_i weight[o, i] x[..., i] + bias[o]``."""
         bias = np.zeros(weight.shape[0]) if bias is None else bias
         return self.add(Op.LINEAR, [x], {"weight": weight, "bias": bias}, roundings=roundings, error=error)
 
-    def scale(self, x: Var, scale: Array | float, shift: Array | float, *, roundings: int = 0, error: float = 0.0) -> Var:
+    def scale(
+        self, x: Var, scale: Array | float, shift: Array | float, *, roundings: int = 0, error: float = 0.0
+    ) -> Var:
         """``x * scale + shift``, after expanding ``x`` where the constants have the larger shape."""
         params = {"scale": np.asarray(scale, np.float64), "shift": np.asarray(shift, np.float64)}
         shape = np.broadcast_shapes(x.shape, params["scale"].shape, params["shift"].shape)
         return self.add(Op.SCALE, [self.expand(x, shape)], params, roundings=roundings, error=error)
 
-    def combine(self, xs: Sequence[Var], coefficients: Sequence[float], *, roundings: int = 0, error: float = 0.0) -> Var:
+    def combine(
+        self, xs: Sequence[Var], coefficients: Sequence[float], *, roundings: int = 0, error: float = 0.0
+    ) -> Var:
         """``sum_k coefficients[k] * xs[k]``, broadcast to a common shape."""
         shape = np.broadcast_shapes(*(x.shape for x in xs))
         params = {"coefficients": np.asarray(coefficients, np.float64)}
@@ -168,7 +178,9 @@ class Context:
         if isinstance(value, Var):
             return value
         if not value.is_float:
-            raise ValueError(f"tensor '{value.name}' of type {value.dtype} meets the network's floating-point data")
+            raise ValueError(
+                f"tensor '{value.name}' of type {value.dtype} meets the network's floating-point data"
+            )
         anchor = self.builder.nodes[0]
         index = np.full(value.data.size, -1, np.int64)
         params = {"index": index, "fill": value.data.ravel()}

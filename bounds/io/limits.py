@@ -52,7 +52,8 @@ def read_bytes(path: str | Path, limits: Limits | None = None) -> bytes:
         size = file.stat().st_size
         if size > limits.file_bytes:
             raise LimitExceeded(
-                f"{file}: {size} bytes on disk exceed the limit of {limits.file_bytes}; raise the limit if intended"
+                f"{file}: {size} bytes on disk exceed the limit of {limits.file_bytes}; "
+                "raise the limit if intended"
             )
         if file.suffix == ".gz":
             with gzip.open(file, "rb") as stream:
@@ -76,6 +77,8 @@ def _read_capped(stream: BinaryIO, file: Path, cap: int) -> bytes:
     while chunk := stream.read(_CHUNK):
         total += len(chunk)
         if total > cap:
-            raise LimitExceeded(f"{file}: content exceeds the limit of {cap} bytes; raise the limit if intended")
+            raise LimitExceeded(
+                f"{file}: content exceeds the limit of {cap} bytes; raise the limit if intended"
+            )
         chunks.append(chunk)
     return b"".join(chunks)

@@ -76,6 +76,7 @@ def negate(a: Const) -> Const:
 
 def add(a: Const, b: Const) -> Const | None:
     """``a + b``, or None where no relative error bound exists."""
+    _refuse_narrow(a)
     with np.errstate(all="ignore"):
         total = np.asarray(a.data + b.data)
     if not a.is_float:
@@ -91,6 +92,7 @@ def add(a: Const, b: Const) -> Const | None:
 
 def multiply(a: Const, b: Const) -> Const | None:
     """``a * b``, or None where float64 could underflow or overflow."""
+    _refuse_narrow(a)
     with np.errstate(all="ignore"):
         product = np.asarray(a.data * b.data)
     if not a.is_float:
@@ -105,6 +107,7 @@ def multiply(a: Const, b: Const) -> Const | None:
 
 def divide(a: Const, b: Const) -> Const | None:
     """``a / b`` (integers truncate toward zero), or None; a zero divisor raises."""
+    _refuse_narrow(a)
     if np.any(b.data == 0):
         raise ZeroDivisionError(f"division by zero (tensor '{b.name}')")
     if not a.is_float:
@@ -117,7 +120,10 @@ def divide(a: Const, b: Const) -> Const | None:
     # powers of two only move the exponent
     rounded = 0.0 if np.all(np.abs(np.frexp(b.data)[0]) == 0.5) else ROUND
     return replace(
-        a, data=quotient, error=_together(a.error, b.error * _SLACK, rounded), roundings=a.roundings + b.roundings + 1
+        a,
+        data=quotient,
+        error=_together(a.error, b.error * _SLACK, rounded),
+        roundings=a.roundings + b.roundings + 1,
     )
 
 
@@ -133,6 +139,7 @@ def reciprocal(b: Const) -> Const | None:
 
 def square_root(a: Const) -> Const:
     """``sqrt(a)``; numpy's square root is correctly rounded and halves relative errors."""
+    _refuse_narrow(a)
     if np.any(a.data < 0):
         raise ValueError(f"square root of a negative number (tensor '{a.name}')")
     root = np.asarray(np.sqrt(a.data))
@@ -143,6 +150,12 @@ def square_root(a: Const) -> Const:
 def apply_exact(a: Const, function: Callable[[Array], Array]) -> Const | None:
     """``function(a)`` for a function that neither rounds nor amplifies; None when ``a`` is inexact."""
     return replace(a, data=np.asarray(function(a.data))) if a.exact else None
+
+
+def _refuse_narrow(a: Const) -> None:
+    """Arithmetic in float16 rounds far more than ``roundings`` counts."""
+    if a.is_float and a.dtype not in ("float32", "float64"):
+        raise ValueError(f"arithmetic on tensor '{a.name}' of type {a.dtype}; store it as float32")
 
 
 def _together(*errors: float) -> float:

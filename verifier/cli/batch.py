@@ -37,7 +37,9 @@ class Outputs:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that the list's paths start from.  [default: the list's own]",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: the number of cores]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: the number of cores]"
+)
 @query_options("timeout", "semantics", "seed", "max_domains", "memory")
 @click.option("--filter", "pattern", metavar="REGEX", help="Only instances whose 'onnx,vnnlib' it matches.")
 @click.option("--out", type=OUTPUT, help="CSV that gets one line as soon as an instance is done.")
@@ -57,10 +59,10 @@ def batch(
 
     Paths start from the list's folder; files may be gzipped, and may be listed without .gz. A header
     line is allowed; a column 'expected' is compared with the verdicts, a column 'family' names a
-    folder. --timeout replaces the list's own limits. An instance that fails or crashes is marked
-    'error' and the batch goes on. One line for each result goes to standard output, the summary to
-    standard error. Exit code: 0 when all were run, 2 when any is an error or contradicts its
-    expected verdict, 130 when interrupted (--resume continues).
+    folder. --timeout replaces the list's own limits; --memory is for each process. An instance that
+    fails or crashes is marked 'error' and the batch goes on. One line for each result goes to
+    standard output, the summary to standard error. Exit code: 0 when all were run, 2 when any is an
+    error or contradicts its expected verdict, 130 when interrupted (--resume continues).
     """
     from verifier.cli.instances import read_instances
     from verifier.cli.pool import Pool

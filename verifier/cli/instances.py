@@ -21,7 +21,8 @@ class Instance:
 
     Attributes:
         number: position in the list, from 1 (filters do not change it).
-        onnx, vnnlib: as written in the list; they name the instance in every output.
+        onnx, vnnlib: as written in the list, after the family's folder if it gives one; they name
+            the instance in every output.
         timeout: seconds, or None for no limit.
         expected: known verdict, or "" when the list gives none.
         folder: where the two paths start.
@@ -72,16 +73,15 @@ def read_instances(
     number = 0
     for line, cells in _rows(path):
         number += 1
-        family = cells.get("family", "")
         instance = Instance(
             number,
             _path(cells, "onnx", path, line),
             _path(cells, "vnnlib", path, line),
             timeout if timeout is not None else _timeout(cells.get("timeout", ""), path, line),
             _expected(cells.get("expected", ""), path, line),
-            base / family,
+            base,
         )
-        if keep.search(",".join(filter(None, (family, instance.onnx, instance.vnnlib)))):
+        if keep.search(f"{instance.onnx},{instance.vnnlib}"):
             found.append(instance)
     if not number:
         raise BadInput(f"{path}: no instances; write lines of the form onnx,vnnlib,timeout")
@@ -125,7 +125,7 @@ def _path(cells: dict[str, str], column: str, file: Path, line: int) -> str:
     text = cells.get(column, "")
     if not text or "\0" in text:
         raise BadInput(f"{file}:{line}: column '{column}' is empty; give a path")
-    return text
+    return f"{family}/{text}" if (family := cells.get("family")) else text
 
 
 def _timeout(text: str, file: Path, line: int) -> float | None:

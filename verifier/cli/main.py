@@ -111,8 +111,9 @@ def _guarded(args: list[str], debug: bool) -> int:
     """Runs the program; every way to fail ends in one line on standard error and its code."""
     try:
         return int(cli.main(args, prog_name="verify", standalone_mode=False) or 0)
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `verify ... | head -1`
-        _silence_stdout()
+    except SystemExit:
+        # click's way out when the reader of our output has gone (`verify ... | head -1`), and with
+        # standalone_mode=False its only one; what was printed was an answer
         return Exit.ANSWERED
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)

@@ -15,7 +15,18 @@ from verifier.verdict import Semantics
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INPUT_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+class _InputFile(click.Path):
+    """An existing file; where only ``FILE.gz`` exists, that is meant."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        packed = Path(f"{os.fsdecode(value)}.gz")
+        return super().convert(packed if packed.is_file() and not Path(value).exists() else value, param, ctx)
+
+
+INPUT_FILE = _InputFile(exists=True, dir_okay=False, readable=True, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 

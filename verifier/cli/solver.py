@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,8 +31,10 @@ class _Network(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  
         if isinstance(value, tuple):
             return value  # click converts defaults twice
         # a file whose own name holds '=' is taken as it is
-        name, found, file = ("", "", value) if Path(value).is_file() else str(value).partition("=")
-        return name, INPUT_FILE.convert(file if found or not name else name, param, ctx)
+        name, found, file = ("", "=", value) if Path(value).is_file() else str(value).partition("=")
+        if not found:
+            name, file = "", name
+        return name, Path(os.fsdecode(INPUT_FILE.convert(file, param, ctx)))
 
 
 NETWORK: Final = _Network()

@@ -9,20 +9,19 @@ import click
 
 from verifier.cli.solver import ELEMENT_TYPES
 
-# Oldest operator set that the importer reads; the newest is whatever the onnx package knows.
-OLDEST_OPSET: Final = 7
-
 
 def _opsets() -> list[str]:
     from onnx.defs import onnx_opset_version
+
+    from bounds.io.onnx import OLDEST_OPSET
 
     return [str(OLDEST_OPSET), str(onnx_opset_version())]
 
 
 def _operators() -> list[str]:
-    from bounds.io.onnx import supported_operators
+    from bounds.io.onnx_ops import BUILDERS
 
-    return sorted(supported_operators())
+    return sorted(BUILDERS)
 
 
 def _vnnlib_versions() -> list[str]:

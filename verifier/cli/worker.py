@@ -48,7 +48,7 @@ def _read(tasks: queue.SimpleQueue[str]) -> None:
 
 
 def _warm_up() -> None:
-    for module in ("verifier.api", "verifier.spec.load"):
+    for module in ("numpy", "onnx", "onnxruntime", "verifier.api", "verifier.spec.load"):
         importlib.import_module(module)
 
 

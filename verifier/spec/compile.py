@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from math import prod
 from typing import NamedTuple, TypeAlias, cast
 
 from bounds.errors import LimitExceeded, SpecError
@@ -18,6 +19,8 @@ from .model import Case, Row
 
 MAX_DISJUNCTS = 1_000_000
 MAX_ATOMS = 20_000_000
+MAX_COPIES = 200_000_000
+MAX_BOX_NUMBERS = 50_000_000
 
 Atom: TypeAlias = Bound | Row
 _Cube: TypeAlias = tuple[Atom, ...]
@@ -60,9 +63,33 @@ def compile_cases(
         SpecError: an input has no lower or no upper bound.
     """
     base, choices = _top_level(asserted)
-    expanded = [_expand(choice, max_disjuncts) for choice in choices]
-    cubes = _product(expanded, max_disjuncts)
+    limit = _Limit(max_disjuncts, source)
+    expanded = [_expand(choice, limit) for choice in choices]
+    cubes = _product(expanded, limit)
     return _Boxes(inputs, base, source, name_of).cases(cubes)
+
+
+class _Limit:
+    """Bounds the expansion: disjuncts, atoms in one result, atoms copied in all."""
+
+    def __init__(self, disjuncts: int, source: str) -> None:
+        self.disjuncts = disjuncts
+        self.prefix = f"{source}: " if source else ""
+        self.copies = 0
+
+    def spend(self, disjuncts: int, atoms: int) -> None:
+        """Accounts for a result of this size.
+
+        Raises:
+            LimitExceeded: it is too large, or all of them together are.
+        """
+        self.copies += atoms
+        if disjuncts > self.disjuncts or atoms > MAX_ATOMS or self.copies > MAX_COPIES:
+            size = f"{self.disjuncts} disjuncts (or {MAX_ATOMS} atoms)"
+            what = f"{self.prefix}the property expands to more than {size}"
+            raise LimitExceeded(
+                f"{what}; split it into several properties, or write fewer nested disjunctions"
+            )
 
 
 def _top_level(asserted: Sequence[Formula]) -> tuple[list[Atom], list[_Signed]]:
@@ -86,7 +113,7 @@ def _top_level(asserted: Sequence[Formula]) -> tuple[list[Atom], list[_Signed]]:
     return atoms, choices
 
 
-def _expand(root: _Signed, limit: int) -> list[_Cube]:
+def _expand(root: _Signed, limit: _Limit) -> list[_Cube]:
     """Disjunctive normal form of one formula."""
 
     def join(node: _Signed, below: list[list[_Cube]]) -> list[_Cube]:
@@ -95,28 +122,49 @@ def _expand(root: _Signed, limit: int) -> list[_Cube]:
             return [(negate_atom(formula) if negated else formula,)]
         if isinstance(formula, Not):
             return below[0]
-        if not below and formula.args:  # atoms only, see _children
+        if _is_leaf(node):
             atoms = cast("_Cube", formula.args)
             return [atoms] if isinstance(formula, And) else [(a,) for a in atoms]
         if isinstance(formula, And) == negated:
-            _check(sum(map(len, below)), 0, limit)
+            limit.spend(sum(map(len, below)), 0)
             return [cube for cubes in below for cube in cubes]
         return _product(below, limit)
 
     return fold(root, _children, join)
 
 
-def _children(node: _Signed) -> Sequence[_Signed]:
+def _is_leaf(node: _Signed) -> bool:
+    """Whether only atoms lie directly below: the usual case, up to 100,000 times, taken as it is."""
     formula, negated = node
-    if isinstance(formula, And | Or):
-        if not negated and all(isinstance(f, Bound | Row) for f in formula.args):
-            return ()  # the usual leaf, up to 100,000 of them: taken as it is
-        return [_Signed(f, negated) for f in formula.args]
-    return (_Signed(formula.arg, not negated),) if isinstance(formula, Not) else ()
+    if negated or not isinstance(formula, And | Or):
+        return False
+    return all(isinstance(f, Bound | Row) for f in formula.args)
 
 
-def _product(factors: Sequence[list[_Cube]], limit: int) -> list[_Cube]:
+def _children(node: _Signed) -> Sequence[_Signed]:
+    """What lies below a node; chains of one connective count as one level, or copying would be quadratic."""
+    if isinstance(node.formula, Bound | Row) or _is_leaf(node):
+        return ()
+    if isinstance(node.formula, Not):
+        return (_Signed(node.formula.arg, not node.negated),)
+    conjunction = isinstance(node.formula, And) != node.negated
+    below: list[_Signed] = []
+    todo = [node]
+    while todo:
+        current = todo.pop()
+        formula, negated = current
+        if isinstance(formula, Not):
+            todo.append(_Signed(formula.arg, not negated))
+        elif isinstance(formula, And | Or) and (isinstance(formula, And) != negated) == conjunction:
+            todo.extend(_Signed(f, negated) for f in reversed(formula.args))
+        else:
+            below.append(current)
+    return below
+
+
+def _product(factors: Sequence[list[_Cube]], limit: _Limit) -> list[_Cube]:
     """The conjunction of disjunctions, expanded; the first factor varies slowest."""
+    limit.spend(prod(map(len, factors)), 0)
     if any(not cubes for cubes in factors):
         return []
     result: list[_Cube] = [()]
@@ -125,22 +173,13 @@ def _product(factors: Sequence[list[_Cube]], limit: int) -> list[_Cube]:
         if len(cubes) == 1:
             single.extend(cubes[0])
             continue
-        count = len(result) * len(cubes)
-        _check(count, len(cubes) * sum(map(len, result)) + len(result) * sum(map(len, cubes)), limit)
+        limit.spend(0, len(cubes) * sum(map(len, result)) + len(result) * sum(map(len, cubes)))
         result = [left + right for left in result for right in cubes]
     if not single:
         return result
     shared = tuple(single)
-    _check(0, len(result) * len(shared), limit)
+    limit.spend(0, len(result) * len(shared) + sum(map(len, result)))
     return [shared + cube for cube in result]
-
-
-def _check(count: int, atoms: int, limit: int) -> None:
-    if count > limit or atoms > MAX_ATOMS:
-        raise LimitExceeded(
-            f"the property expands to more than {limit} disjuncts (or {MAX_ATOMS} atoms); "
-            "split it into several properties, or write fewer nested disjunctions"
-        )
 
 
 class _Boxes:
@@ -170,7 +209,13 @@ class _Boxes:
             # equal numbers are one object (NumberPool): identities group as values would, and hash fast
             key = (*map(id, exact_lower), *map(id, exact_upper))
             found.setdefault(key, (exact_lower, exact_upper, []))[2].append(rows)
-            if bare and None not in self.lower and None not in self.upper:
+            if len(found) * len(key) > MAX_BOX_NUMBERS:
+                prefix = f"{self.source}: " if self.source else ""
+                what = (
+                    f"{prefix}the property has more than {len(found) - 1} input boxes of {len(lower)} inputs"
+                )
+                raise LimitExceeded(f"{what}; split it into several properties")
+            if bare and _gap(self.lower) < 0 and _gap(self.upper) < 0:
                 base_key = key
         return tuple(Case(lower, upper, tuple(rows)) for lower, upper, rows in found.values())
 
@@ -178,8 +223,9 @@ class _Boxes:
         """Insists on a bound on every side, taking missing ones from rows over inputs only."""
         self.imply(lower, upper, rows)
         for limits, word, op in ((lower, "lower", ">="), (upper, "upper", "<=")):
-            if None in limits:
-                name = self.name_of(limits.index(None))
+            gap = _gap(limits)
+            if gap >= 0:
+                name = self.name_of(gap)
                 missing = f"input {name} has no {word} bound, but inputs must lie in a box"
                 raise SpecError(f"{missing}; add (assert ({op} {name} ...))", file=self.source)
         return tuple(v for v in lower if v is not None), tuple(v for v in upper if v is not None)
@@ -192,7 +238,7 @@ class _Boxes:
         """
         only_inputs: list[Row] | None = None
         for _ in range(_IMPLY_PASSES):
-            if None not in lower and None not in upper:
+            if _gap(lower) < 0 and _gap(upper) < 0:
                 return
             if only_inputs is None:
                 only_inputs = [r for r in rows if not r.outputs]
@@ -215,6 +261,14 @@ def _apply(atoms: Iterable[Atom], lower: _Limits, upper: _Limits) -> tuple[Row, 
         if strict:
             rows.append(atom.row())
     return tuple(rows)
+
+
+def _gap(limits: _Limits) -> int:
+    """Index of the first missing limit, or -1 (``None in limits`` would compare fractions with None)."""
+    for i, limit in enumerate(limits):
+        if limit is None:
+            return i
+    return -1
 
 
 def _rows(cube: _Cube) -> Iterable[Row]:

@@ -8,7 +8,7 @@ rest, so nesting may be as deep as memory allows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NoReturn, TypeAlias, cast
@@ -18,6 +18,7 @@ from bounds.errors import SpecError
 from .exact import MAX_DIGITS, MAX_EXPONENT, decimal_literal
 from .formula import (
     ONE,
+    ZERO,
     And,
     Bound,
     Formula,
@@ -34,17 +35,21 @@ from .model import Row
 
 _TOKEN = re.compile(
     r"\(\s*([<>]=?|=)\s+([^\s();]+)\s+([^\s();]+)\s*(\))"  # groups 1-4: comparison of two words
-    r"|\(\s*([^\s();]*)"  # group 5: an opening parenthesis and the word after it
-    r"|(\))"  # group 6
-    r"|([^\s();]+)"  # group 7: any other word
+    r"|\(\s*assert\s+\(\s*([<>]=?|=)\s+([^\s();]+)\s+([^\s();]+)\s*\)\s*(\))"  # groups 5-8: asserted
+    r"|\(\s*declare-const\s+([^\s();]+)\s+([^\s();]+)\s*(\))"  # groups 9-11: declaration
+    r"|\(\s*([^\s();]*)"  # group 12: an opening parenthesis and the word after it
+    r"|(\))"  # group 13
+    r"|([^\s();]+)"  # group 14: any other word
     r"|;[^\n]*"
 )
-_COMPARISON, _OPEN, _CLOSE, _WORD = 4, 5, 6, 7
+_COMPARISON, _ASSERTED, _DECLARED, _OPEN, _CLOSE, _WORD = 4, 8, 11, 12, 13, 14
 
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})")
 _COMPARISONS = {"<=", ">=", "<", ">", "="}
 # repetitive files repeat within this many distinct words; remembering all of the others eats memory
 _MEMORY = 1 << 16
+_MINUS_ONE = -ONE
+_NO_TERMS: Mapping[int, Fraction] = {}
 # commands of the surrounding SMT-LIB language that say nothing about the property
 _IGNORED = {"set-logic", "set-info", "set-option", "check-sat", "get-model", "exit"}
 _FORMULA_HEADS = {"and", "or", "not", "=>"}
@@ -121,10 +126,16 @@ class _Parser:
             if kind == _COMPARISON:
                 words = cast("_Words", match.group(1, 2, 3))
                 atom = atoms.get(words)
-                top.append(self.comparison(match, words) if atom is None else atom)
+                top.append(self.comparison(match, 1, words) if atom is None else atom)
+            elif kind == _ASSERTED:
+                self.at_top(frames, match.start())
+                self.asserted.append(self.comparison(match, 5, cast("_Words", match.group(5, 6, 7))))
+            elif kind == _DECLARED:
+                self.at_top(frames, match.start())
+                self.declare(match[9], match[10], match.start())
             elif kind == _OPEN:
                 top = []
-                frames.append(_Frame(match[5], match.start(), top))
+                frames.append(_Frame(match[_OPEN], match.start(), top))
             elif kind == _CLOSE:
                 frame = frames.pop()
                 if not frames:
@@ -132,15 +143,23 @@ class _Parser:
                 top = frames[-1].args
                 top.append(self.reduce(frame, frames))
             elif kind == _WORD:
-                top.append(_Word(match[7], match.start()))
+                top.append(_Word(match[_WORD], match.start()))
                 if len(frames) == 1:
-                    self.fail(f"expected '(' but found {_quote(match[7])}", match.start())
+                    found = _quote(match[_WORD])
+                    self.fail(f"expected '(' but found {found}; remove it, or add '('", match.start())
             # only commands stand at the top level, and they leave nothing behind
             if len(frames) == 1 and top:
                 self.top_level(top, match.start())
         if len(frames) > 1:
             self.fail("parenthesis is never closed; add the missing ')'", frames[-1].at)
         return self.finish()
+
+    def at_top(self, frames: list[_Frame], at: int) -> None:
+        """Checks that the command at offset ``at`` is not inside another one."""
+        if len(frames) > 1:
+            line = self.text.count("\n", 0, frames[1].at) + 1
+            what = f"a command begins inside the parenthesis opened on line {line}"
+            self.fail(f"{what}; add the missing ')' before it", at)
 
     def top_level(self, values: list[_Value], at: int) -> None:
         """Checks that what ended at the top level was a command, and forgets it."""
@@ -194,7 +213,7 @@ class _Parser:
                 self.arity(frame, "exactly 1 formula")
             self.asserted.append(self.formula(frame.args[0], frame))
         elif frame.head in {"declare-const", "declare-fun"}:
-            self.declare(frame)
+            self.declaration(frame)
         elif frame.head in _FORMULA_HEADS or frame.head in _COMPARISONS:
             self.fail("a formula stands outside (assert ...); wrap it in (assert ...)", frame.at)
         elif frame.head not in _IGNORED:
@@ -202,7 +221,7 @@ class _Parser:
             self.fail(f"{what}; expected declare-const or assert", frame.at)
         return _DONE
 
-    def declare(self, frame: _Frame) -> None:
+    def declaration(self, frame: _Frame) -> None:
         """``(declare-const X_0 Real)`` or ``(declare-fun X_0 () Real)``."""
         words = [a.text for a in frame.args if isinstance(a, _Word)]
         if len(words) != 2 or len(frame.args) != (2 if frame.head == "declare-const" else 3):
@@ -210,15 +229,18 @@ class _Parser:
                 "(declare-const X_0 Real)" if frame.head == "declare-const" else "(declare-fun X_0 () Real)"
             )
             self.fail(f"malformed declaration; write {form}", frame.at)
-        name, sort = words
+        self.declare(words[0], words[1], frame.at)
+
+    def declare(self, name: str, sort: str, at: int) -> None:
+        """Registers a variable."""
         match = _VARIABLE.fullmatch(name)
         if match is None:
             what = f"unknown variable {_quote(name)}"
-            self.fail(f"{what}; VNN-LIB 1.0 knows inputs X_0, X_1, ... and outputs Y_0, Y_1, ...", frame.at)
+            self.fail(f"{what}; VNN-LIB 1.0 knows inputs X_0, X_1, ... and outputs Y_0, Y_1, ...", at)
         if sort != "Real":
-            self.fail(f"{name} has sort {_quote(sort)}; only Real is supported", frame.at)
+            self.fail(f"{name} has sort {_quote(sort)}; only Real is supported", at)
         if name in self.declared:
-            self.fail(f"{name} is declared twice; remove one of the declarations", frame.at)
+            self.fail(f"{name} is declared twice; remove one of the declarations", at)
         self.declared[name] = (match[1] == "X", int(match[2]))
 
     def connective(self, frame: _Frame) -> Formula:
@@ -236,16 +258,25 @@ class _Parser:
             return args[0]
         return And(args) if frame.head == "and" else Or(args)
 
-    def comparison(self, match: re.Match[str], words: _Words) -> Formula:
-        """A comparison of two words, remembered so that its next occurrence costs nothing."""
+    def comparison(self, match: re.Match[str], group: int, words: _Words) -> Formula:
+        """A comparison of two words, remembered so that its next occurrence costs nothing.
+
+        The words are ``group`` and the following groups of ``match``.
+        """
         op, left, right = words
         variable = self.declared.get(left)
         atom: Formula
-        if variable is not None and variable[0] and op != "=" and right not in self.declared:
-            # nine atoms in ten bound an input by a number: no need to build terms first
-            atom = Bound(variable[1], self.number(right, match.start(3)), op[0] == "<", len(op) == 1)
+        if variable is not None and op != "=" and right not in self.declared:
+            # nearly all atoms compare a variable with a number: no need to build terms first
+            number, upper, strict = self.number(right, match.start(group + 2)), op[0] == "<", len(op) == 1
+            if variable[0]:
+                atom = Bound(variable[1], number, upper, strict)
+            elif upper:
+                atom = Row({variable[1]: ONE}, _NO_TERMS, -number, strict)
+            else:
+                atom = Row({variable[1]: _MINUS_ONE}, _NO_TERMS, number, strict)
         else:
-            terms = [self.lookup(left, match.start(2)), self.lookup(right, match.start(3))]
+            terms = [self.lookup(w, match.start(group + i + 1)) for i, w in enumerate((left, right))]
             atom = compare(op, terms[0], terms[1], self.pool)
         if len(self.atoms) < _MEMORY:
             self.atoms[words] = atom
@@ -272,7 +303,7 @@ class _Parser:
         variable = self.declared.get(word)
         if variable is not None:
             is_input, index = variable
-            return Linear({}, {index: ONE}, _ZERO) if is_input else Linear({index: ONE}, {}, _ZERO)
+            return Linear({}, {index: ONE}, ZERO) if is_input else Linear({index: ONE}, {}, ZERO)
         return constant(self.number(word, at))
 
     def number(self, word: str, at: int) -> Fraction:
@@ -309,9 +340,6 @@ class _Parser:
         line = self.text.count("\n", 0, at) + 1
         column = at - (self.text.rfind("\n", 0, at) + 1) + 1
         raise SpecError(message, file=self.source or "<property>", line=line, column=column)
-
-
-_ZERO = Fraction(0)
 
 
 def _quote(word: str) -> str:

@@ -284,13 +284,15 @@ class _Reader:
             self.fail(_one_line(message), self.find(symbol, line))
         if syntax is not None:
             line, column = int(syntax[1]), int(syntax[2])
-            at = self.lines[min(line, len(self.lines)) - 1] + column - 1
+            at = self.lines[min(line, len(self.lines)) - 1] + column  # the parser counts columns from 0
             near = syntax[3].strip()
             what = "syntax error at the end of the file: a ')' is missing, or there is no assertion"
-            if at < len(self.text.rstrip()):
+            if near not in {"", "''"}:
                 what = f"syntax error near {near}; VNN-LIB 2.0 has no exponents, and equality is '=='"
             self.fail(_one_line(what), at)
-        self.fail(f"the official parser rejects a number or a name ({_one_line(text)}); shorten it")
+        if text in {"stod", "stoi", "stol", "stoll"}:  # names of the C++ functions that failed
+            self.fail("a number is too large for the official parser; write a smaller one")
+        self.fail(f"the official parser failed ({_one_line(text)}); check the file against the standard")
 
     def find(self, symbol: str, line: int) -> int:
         """Offset of a symbol on a line (1-based), of the line itself when it is not there."""

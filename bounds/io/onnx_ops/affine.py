@@ -37,7 +37,11 @@ def sum_of(ctx: Context, a: Value, b: Value, sign: float) -> Value:
         if isinstance(a, Var):
             return ctx.scale(a, 1.0, b.data, roundings=1 + b.roundings, error=b.error)
         folded = values.add(a, b)
-        return folded if folded is not None else ctx.combine([ctx.variable(a), ctx.variable(b)], [1, 1], roundings=1)
+        return (
+            folded
+            if folded is not None
+            else ctx.combine([ctx.variable(a), ctx.variable(b)], [1, 1], roundings=1)
+        )
     if isinstance(a, Const):
         return ctx.scale(b, sign, a.data, roundings=1 + a.roundings, error=a.error)
     return ctx.combine([a, b], [1.0, sign], roundings=1)
@@ -46,7 +50,9 @@ def sum_of(ctx: Context, a: Value, b: Value, sign: float) -> Value:
 def _mul(ctx: Context, call: Call) -> list[Value]:
     a, b = call.operand(0), call.operand(1)
     if isinstance(a, Var) and isinstance(b, Var):
-        raise call.unsupported("a product of two tensors that both depend on the input; only constant factors are analysed")
+        raise call.unsupported(
+            "a product of two tensors that both depend on the input; one factor must be a stored constant"
+        )
     if isinstance(a, Const) and isinstance(b, Const):
         folded = values.multiply(a, b)
         if folded is not None:
@@ -60,7 +66,9 @@ def _mul(ctx: Context, call: Call) -> list[Value]:
 def _div(ctx: Context, call: Call) -> list[Value]:
     a, b = call.operand(0), call.operand(1)
     if isinstance(b, Var):
-        raise call.unsupported("division by a tensor that depends on the input; only constant divisors are analysed")
+        raise call.unsupported(
+            "division by a tensor that depends on the input; only constant divisors are analysed"
+        )
     if isinstance(a, Const):
         folded = values.divide(a, b)
         if folded is not None:
@@ -90,10 +98,11 @@ def _mean(ctx: Context, call: Call) -> list[Value]:
 
 
 def _sum_all(ctx: Context, call: Call) -> Value:
-    total = call.operand(0)
-    for i in range(1, len(call.inputs)):
-        total = sum_of(ctx, total, call.operand(i), 1.0)
-    return total
+    """One ADD of all operands, so that its count bounds the rounding of every order of summation."""
+    operands = [call.operand(i) for i in range(len(call.inputs))]
+    if len(operands) == 1:
+        return operands[0]
+    return ctx.combine([ctx.variable(x) for x in operands], [1.0] * len(operands), roundings=len(operands))
 
 
 def inverse_error(n: int) -> float:
@@ -112,7 +121,9 @@ def _product(ctx: Context, call: Call, a: Value, b: Value) -> Value:
         a = ctx.variable(a)  # a folded matrix product has no relative error bound; the graph computes it
     if isinstance(a, Var):
         if isinstance(b, Var):
-            raise call.unsupported("a product of two tensors that both depend on the input; one factor must be constant")
+            raise call.unsupported(
+                "a product of two tensors that both depend on the input; one factor must be constant"
+            )
         return _right_product(ctx, call, a, b)
     assert isinstance(b, Var)
     # A x = (x^T A^T)^T
@@ -146,7 +157,9 @@ def _right_product(ctx: Context, call: Call, x: Var, w: Const) -> Var:
         return ctx.reshape(y, (*y.shape[:-2], y.shape[-1]))
     batch = np.broadcast_shapes(batch, x.shape[:-2])
     if math.prod(batch) > _BATCHED_PRODUCTS:
-        raise call.unsupported(f"{math.prod(batch)} different matrices in one product; at most {_BATCHED_PRODUCTS}")
+        raise call.unsupported(
+            f"{math.prod(batch)} different matrices in one product; at most {_BATCHED_PRODUCTS}"
+        )
     index = np.broadcast_to(ctx.index(x), (*batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
     weights = np.broadcast_to(w.data, (*batch, *w.shape[-2:])).reshape(-1, *w.shape[-2:])
     parts = [
@@ -185,7 +198,9 @@ def _is_row(c: Const, columns: int) -> bool:
 
 def _times(ctx: Context, call: Call, c: Const, factor: float) -> Const:
     del ctx
-    product = values.multiply(c, Const(np.asarray(factor), c.dtype)) if factor else replace(c, data=c.data * 0.0)
+    product = (
+        values.multiply(c, Const(np.asarray(factor), c.dtype)) if factor else replace(c, data=c.data * 0.0)
+    )
     if product is None:
         raise call.unsupported(f"factor {factor} takes '{c.name}' out of the range of accurate arithmetic")
     return product
@@ -199,7 +214,9 @@ def _transposed(ctx: Context, value: Value, wanted: int) -> Value:
 
 def _batch_normalization(ctx: Context, call: Call) -> list[Value]:
     if call.attributes.get("training_mode", 0) or not call.attributes.get("spatial", 1):
-        raise call.unsupported("training mode or spatial=0; export the model in inference mode (model.eval())")
+        raise call.unsupported(
+            "training mode or spatial=0; export the model in inference mode (model.eval())"
+        )
     x = ctx.variable(call.operand(0))
     names = ("scale", "bias", "mean", "variance")
     found = [call.constant(i, name) for i, name in enumerate(names, start=1)]
@@ -209,7 +226,9 @@ def _batch_normalization(ctx: Context, call: Call) -> list[Value]:
     gamma, beta, mean, var = (c.data.reshape(shape) for c in found if c is not None)
     spread = var + float(call.attributes.get("epsilon", np.float32(1e-5)))
     if not np.all(spread > 0):
-        raise ModelInvalid(f"node '{call.name}': variance plus epsilon is not positive; export the model again")
+        raise ModelInvalid(
+            f"node '{call.name}': variance plus epsilon is not positive; export the model again"
+        )
     factor = gamma / np.sqrt(spread)
     if np.any((np.abs(factor) < 2.0**-900) & (gamma != 0)) or np.any(spread < 2.0**-900):
         raise call.unsupported("scale / sqrt(variance + epsilon) is too small for accurate arithmetic")

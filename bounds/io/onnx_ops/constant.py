@@ -38,10 +38,17 @@ def _constant(ctx: Context, call: Call) -> list[Value]:
     known = call.attributes
     if isinstance(value := known.get("value"), Const):
         return [replace(value, name=call.outputs[0])]
-    for key, dtype in (("value_float", "float32"), ("value_floats", "float32"), ("value_int", "int64"), ("value_ints", "int64")):
+    for key, dtype in (
+        ("value_float", "float32"),
+        ("value_floats", "float32"),
+        ("value_int", "int64"),
+        ("value_ints", "int64"),
+    ):
         if key in known:
             return [canonical(np.asarray(known[key]), dtype, call.outputs[0])]
-    raise call.unsupported(f"constant given as {', '.join(known) or 'nothing'}; store it as a dense numeric tensor")
+    raise call.unsupported(
+        f"constant given as {', '.join(known) or 'nothing'}; store it as a dense numeric tensor"
+    )
 
 
 def _constant_of_shape(ctx: Context, call: Call) -> list[Value]:
@@ -126,7 +133,9 @@ def _cast(ctx: Context, call: Call) -> list[Value]:
         raise call.unsupported(f"element type {call.attributes.get('to')}; only numbers are supported")
     if isinstance(x, Var):
         if _MANTISSA.get(target, 0) < _MANTISSA[x.dtype]:
-            raise call.unsupported(f"cast of network data from {x.dtype} to {target} rounds; keep one element type")
+            raise call.unsupported(
+                f"cast of network data from {x.dtype} to {target} rounds; keep one element type"
+            )
         return [replace(x, dtype=target)]
     if not x.exact and target != x.dtype:
         raise call.unsupported("cast of a rounded constant; store its value in the model")
@@ -137,6 +146,8 @@ def _cast_constant(x: Const, target: str) -> Const:
     if target == "bool":
         return replace(x, data=x.data != 0, dtype=target)
     if target not in _MANTISSA:
+        if x.is_float and not np.all(np.abs(x.data) < 2.0**63):
+            raise ValueError(f"cast of tensor '{x.name}' to {target} overflows")
         whole = np.trunc(x.data).astype(np.int64) if x.is_float else x.data
         return replace(x, data=whole.astype(target).astype(np.int64), dtype=target)
     if target == "bfloat16":
@@ -149,7 +160,9 @@ def _where(ctx: Context, call: Call) -> list[Value]:
     chosen, a, b = _known(call, 0).data, call.operand(1), call.operand(2)
     if isinstance(a, Const) and isinstance(b, Const):
         error, roundings = max(a.error, b.error), max(a.roundings, b.roundings)
-        return [replace(a, data=np.asarray(np.where(chosen, a.data, b.data)), error=error, roundings=roundings)]
+        return [
+            replace(a, data=np.asarray(np.where(chosen, a.data, b.data)), error=error, roundings=roundings)
+        ]
     shape = ctx.guard(np.broadcast_shapes(chosen.shape, a.shape, b.shape))
     if isinstance(a, Const) or isinstance(b, Const):
         x, fill, keep = (b, a, ~chosen) if isinstance(a, Const) else (a, b, chosen)

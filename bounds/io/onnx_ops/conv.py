@@ -202,7 +202,10 @@ def _average(ctx: Context, x: Var, planar: Var, window: Window, *, include: bool
     if counts.min() < 1:
         raise ValueError("a window lies entirely in the padding")
     kernel = (channels, 1, *(1,) * (4 - len(x.shape)), *window.kernel)
-    params = _params(Window(window.kernel, window.strides, window.dilations, window.before, tuple(after), window.out), channels)
+    params = _params(
+        Window(window.kernel, window.strides, window.dilations, window.before, tuple(after), window.out),
+        channels,
+    )
     params["bias"] = np.zeros(channels)
     uniform = bool(np.all(counts == counts.flat[0]))
     divisor = int(counts.flat[0])

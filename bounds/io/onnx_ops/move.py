@@ -162,7 +162,7 @@ def _pad(ctx: Context, call: Call) -> list[Value]:
         widths = [(max(0, lo), max(0, hi)) for lo, hi in pads]
         if mode == "constant":
             return np.pad(a[crop], widths, constant_values=blank)
-        return np.pad(a[crop], widths, mode=mode)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return np.pad(a[crop], widths, mode=mode)
 
     if isinstance(x, Const):
         return [replace(x, data=padded(x.data, value))]

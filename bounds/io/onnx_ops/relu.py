@@ -9,7 +9,6 @@ scale (HardSigmoid) count them where their formula is assembled.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from bounds.io.values import Const, Value, Var
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # the default bounds of Clip in opset 6
 
 
-def _folded(call: Call, function: Callable[..., Any]) -> Value | None:
+def _folded(call: Call, function: Callable[[Array], Array]) -> Value | None:
     """The exact result on constants; None if an operand is no constant."""
     x = call.operand(0)
     return values.apply_exact(x, function) if isinstance(x, Const) else None
@@ -88,12 +87,13 @@ def _bound(call: Call, i: int, name: str) -> float:
     if np.isnan(value):
         raise ModelInvalid(f"node '{call.name}': {name} is NaN; export the model again")
     # beyond the largest float32 only overflow happens, which no verdict speaks about
-    return infinite if abs(value) >= _FLOAT32_MAX and np.sign(value) == np.sign(infinite) else value
+    beyond = call.operand(0).dtype == "float32" and abs(value) >= _FLOAT32_MAX
+    return infinite if beyond and np.sign(value) == np.sign(infinite) else value
 
 
 def clip(ctx: Context, call: Call, x: Var, low: float, high: float) -> Var:
     """``low + relu(x - low) - relu(x - high)``: RELU nodes in this order, missing bounds left out."""
-    if not low <= high or np.isinf(low) and low > 0 or np.isinf(high) and high < 0:
+    if not low <= high or (np.isinf(low) and low > 0) or (np.isinf(high) and high < 0):
         raise call.unsupported(f"bounds min={low} and max={high} are in the wrong order")
     if np.isinf(low) and np.isinf(high):
         return x

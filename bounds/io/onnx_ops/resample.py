@@ -10,16 +10,23 @@ from bounds.graph import Array
 from bounds.io.context import Builder, Call, Context
 from bounds.io.values import Value
 
-# how a coordinate of the output becomes one of the input: f(position, scale, input size, output size)
-_COORDINATES: Mapping[str, Callable[[Array, np.float32, int, int], Array]] = {
-    "asymmetric": lambda p, s, n, m: p / s,
-    "half_pixel": lambda p, s, n, m: (p + np.float32(0.5)) / s - np.float32(0.5),
-    "pytorch_half_pixel": lambda p, s, n, m: (
-        (p + np.float32(0.5)) / s - np.float32(0.5) if m > 1 else np.zeros_like(p)
-    ),
-    "align_corners": lambda p, s, n, m: p * np.float32(n - 1) / np.float32(m - 1) if m > 1 else np.zeros_like(p),
-    "tf_half_pixel_for_nn": lambda p, s, n, m: (p + np.float32(0.5)) / s,
-}
+_HALF = np.float32(0.5)
+
+
+def _coordinates(mode: str, position: Array, scale: np.float32, sizes: tuple[int, int]) -> Array | None:
+    """Output positions as coordinates of the input; ``sizes`` of input and output along the axis."""
+    n, m = sizes
+    if mode == "asymmetric":
+        return position / scale
+    if mode == "tf_half_pixel_for_nn":
+        return (position + _HALF) / scale
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and m > 1):
+        return (position + _HALF) / scale - _HALF
+    if mode == "align_corners" and m > 1:
+        return position * np.float32(n - 1) / np.float32(m - 1)
+    return np.zeros_like(position) if mode in ("align_corners", "pytorch_half_pixel") else None
+
+
 _NEAREST: Mapping[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
@@ -44,13 +51,15 @@ def _resample(ctx: Context, call: Call, scales: Array | None, sizes: tuple[int, 
         raise ValueError(f"needs {rank} constant scales or sizes")
     ctx.guard(out)
     old = call.op_type == "Upsample" or call.opset < 11
-    coordinates = _COORDINATES.get(call.text("coordinate_transformation_mode", "asymmetric" if old else "half_pixel"))
+    mode = call.text("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
     nearest = _NEAREST.get(call.text("nearest_mode", "floor" if old else "round_prefer_floor"))
-    if coordinates is None or nearest is None:
-        raise call.unsupported("this coordinate transformation or nearest mode; use asymmetric or half_pixel")
     picks: list[Array] = []
     for n, m, factor in zip(x.shape, out, factors, strict=True):
-        position = coordinates(np.arange(m, dtype=np.float32), factor, n, m)
+        position = _coordinates(mode, np.arange(m, dtype=np.float32), factor, (n, m))
+        if position is None or nearest is None:
+            raise call.unsupported(
+                f"coordinate mode {mode} or its nearest mode; use asymmetric or half_pixel"
+            )
         picks.append(np.arange(n) if factor == 1 else np.clip(nearest(position), 0, n - 1).astype(np.int64))
     return [ctx.move(x, lambda a: a[np.ix_(*picks)])]
 
@@ -70,7 +79,9 @@ def _resize(ctx: Context, call: Call) -> list[Value]:
         return _resample(ctx, call, None if scales is None else scales.data, None)
     scales = call.constant(2, "scales")
     has_scales = scales is not None and scales.data.size > 0
-    return _resample(ctx, call, scales.data if scales is not None and has_scales else None, call.integers("sizes", 3))
+    return _resample(
+        ctx, call, scales.data if scales is not None and has_scales else None, call.integers("sizes", 3)
+    )
 
 
 def _depth_to_space(ctx: Context, call: Call) -> list[Value]:

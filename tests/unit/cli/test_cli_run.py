@@ -200,3 +200,22 @@ def test_a_closed_pipe_is_no_error(root: Path) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_help_imports_nothing_it_does_not_need(root: Path) -> None:
+    code = (
+        "import sys; from verifier.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split("LOADED")[1].split())
+    assert loaded.isdisjoint(
+        {"numpy", "onnx", "onnxruntime", "torch", "rich", "fractions", "verifier.cli.run"}
+    )
+
+
+def test_a_model_may_be_given_without_its_gz(invoke: Invoke, engine: Engine, files: tuple[str, str]) -> None:
+    packed = Path(files[0]).rename(files[0] + ".gz")
+    assert invoke(*files).stdout == "unsat\n"
+    assert engine.calls[0]["model"] == packed

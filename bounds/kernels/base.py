@@ -1,0 +1,97 @@
+"""The fused array primitives that every bounding method is written in.
+
+Two implementations: :mod:`bounds.kernels.numpy` (start-up, small graphs, float64 settling, exact
+rationals) and :mod:`bounds.kernels.torch` (large graphs, GPUs, training). Everything above the kernels
+is written once. Arrays are whatever the backend uses; letters: ``D`` domains, ``R`` packed rows,
+``n`` flat node size, ``d`` flat input size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from bounds.numerics import Precision
+
+
+class Kernels(Protocol):
+    """Primitives of one backend in one precision."""
+
+    precision: Precision
+    name: str
+
+    def array(self, values: Any) -> Any:
+        """A constant (NumPy float64, bool or index array) in the backend's form and precision."""
+        ...
+
+    def numpy(self, values: Any) -> Any:
+        """Back to a NumPy array (float64 for floating point)."""
+        ...
+
+    def zeros(self, *shape: int) -> Any:
+        """Zeros in working precision."""
+        ...
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """``a @ b``."""
+        ...
+
+    def rowdot(self, a: Any, b: Any) -> Any:
+        """``R``: row-wise dot product of two ``R n`` arrays."""
+        ...
+
+    def abs_dot(self, a: Any, t: Any) -> Any:
+        """``R``: ``|a| @ t`` with ``t: n``."""
+        ...
+
+    def relax(self, a: Any, lower: Any, upper: Any, offset: Any) -> tuple[Any, Any]:
+        """The sign-split relaxation step of a lower bound.
+
+        Args:
+            a: ``R n`` coefficients at the op's output.
+            lower, upper: ``R n`` slopes of the lower and upper line.
+            offset: ``R n`` intercepts of the upper line (lower lines go through the origin).
+
+        Returns:
+            ``([a]+ lower + [a]- upper, sum_n [a]- offset)``; each coefficient is rounded once.
+        """
+        ...
+
+    def concretize(self, a: Any, centre: Any, radius: Any) -> Any:
+        """``R``: ``a . centre - |a| . radius`` for ``R d`` rows and per-row boxes."""
+        ...
+
+    def take(self, a: Any, index: Any) -> Any:
+        """Rows ``a[index]``."""
+        ...
+
+    def nonzero(self, mask: Any) -> tuple[Any, Any]:
+        """Row and column indices of the true entries of a 2-D mask, row-major."""
+        ...
+
+    def concat(self, parts: list[Any], axis: int = 0) -> Any:
+        """Concatenation."""
+        ...
+
+    def where(self, mask: Any, a: Any, b: Any) -> Any:
+        """Elementwise choice (scalars allowed)."""
+        ...
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        """Elementwise minimum; scalars allowed for ``b``."""
+        ...
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        """Elementwise maximum; scalars allowed for ``b``."""
+        ...
+
+    def divide(self, a: Any, b: Any) -> Any:
+        """Elementwise quotient in working precision."""
+        ...
+
+    def max0(self, a: Any) -> Any:
+        """Maximum over the first axis."""
+        ...
+
+    def sum(self, a: Any, axis: int) -> Any:
+        """Sum over one axis."""
+        ...

@@ -1,0 +1,99 @@
+"""The NumPy backend: float32, float64, and exact rationals (object arrays of ``Fraction``)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from bounds.numerics import Precision
+
+_to_fraction = np.frompyfunc(Fraction, 1, 1)
+
+
+def _scalar(value: Any) -> Any:
+    """An int that entered exact arithmetic would make int / int a float; a Fraction does not."""
+    return Fraction(value) if isinstance(value, int) else value
+
+
+class NumpyKernels:
+    """See :class:`bounds.kernels.base.Kernels`."""
+
+    name = "numpy"
+
+    def __init__(self, precision: Precision) -> None:
+        self.precision = precision
+        self._exact = precision.u == 0.0
+
+    def array(self, values: Any) -> Any:
+        array = np.asarray(values)
+        if array.dtype.kind in "biu":
+            return array if not self._exact or array.dtype.kind == "b" else array
+        if self._exact:
+            return _to_fraction(array) if array.size else array.astype(object)
+        return np.ascontiguousarray(array, dtype=self.precision.dtype)
+
+    def numpy(self, values: Any) -> Any:
+        array = np.asarray(values)
+        return array.astype(np.float64) if array.dtype.kind in "fO" else array
+
+    def zeros(self, *shape: int) -> Any:
+        if self._exact:
+            return np.full(shape, Fraction(0), dtype=object)
+        return np.zeros(shape, dtype=self.precision.dtype)
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        return np.matmul(a, b)
+
+    def rowdot(self, a: Any, b: Any) -> Any:
+        if self._exact:
+            return (a * b).sum(1) if a.shape[1] else self.zeros(a.shape[0])
+        return np.einsum("ij,ij->i", a, b)
+
+    def abs_dot(self, a: Any, t: Any) -> Any:
+        return np.abs(a) @ t
+
+    def relax(self, a: Any, lower: Any, upper: Any, offset: Any) -> tuple[Any, Any]:
+        negative = self.minimum(a, 0)
+        drop = self.rowdot(negative, offset)
+        # one of the two terms is exactly zero, so each coefficient is rounded once
+        out = self.maximum(a, 0)
+        out *= lower
+        negative *= upper
+        out += negative
+        return out, drop
+
+    def concretize(self, a: Any, centre: Any, radius: Any) -> Any:
+        return self.rowdot(a, centre) - self.rowdot(np.abs(a), radius)
+
+    def take(self, a: Any, index: Any) -> Any:
+        return a.take(index, axis=0)
+
+    def nonzero(self, mask: Any) -> tuple[Any, Any]:
+        rows, columns = np.nonzero(mask)
+        return rows, columns
+
+    def concat(self, parts: list[Any], axis: int = 0) -> Any:
+        return np.concatenate(parts, axis=axis)
+
+    def where(self, mask: Any, a: Any, b: Any) -> Any:
+        if self._exact:
+            return np.where(mask, _scalar(a), _scalar(b))
+        out = np.where(mask, a, b)
+        return out if out.dtype == self.precision.dtype else out.astype(self.precision.dtype)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return np.minimum(a, _scalar(b) if self._exact else b)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return np.maximum(a, _scalar(b) if self._exact else b)
+
+    def divide(self, a: Any, b: Any) -> Any:
+        return _to_fraction(a) / b if self._exact else a / b
+
+    def max0(self, a: Any) -> Any:
+        return a.max(axis=0)
+
+    def sum(self, a: Any, axis: int) -> Any:
+        return a.sum(axis=axis)

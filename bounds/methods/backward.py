@@ -1,0 +1,159 @@
+"""Backward linear bounds (CROWN): rows are pushed from outputs to inputs, with their rounding errors.
+
+Invariant, for every packed row r (a lower bound on some target over box ``dom[r]``):
+``target >= sum_slots rows[slot][r] . value(slot) + const[r] - error[r]`` for every x in the box, over the
+reals (or, when the plan carries the network's rounding, for every admissible rounded evaluation).
+Reference: Zhang et al., Efficient Neural Network Robustness Certification (2018), eq. 3-8; the error
+terms are soundness.md's, derived in docs/explanation/floating-point.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bounds.methods.tape import Tape
+from bounds.plan import AffineStep, InputStep, ReluStep
+
+
+@dataclass(slots=True)
+class Rows:
+    """Packed rows on their way to the inputs.
+
+    Attributes:
+        at: slot -> ``R n`` coefficients.
+        const, error: ``R``.
+        dom: ``R`` box of each row; None while rows are the same for all boxes (then the rows are
+            repeated, box-major, at the first rectifier).
+        pad: ``R``, set by :func:`concretize`: how far rounding pushed the bound down.
+    """
+
+    at: dict[int, Any]
+    const: Any
+    error: Any
+    dom: Any = None
+    pad: Any = None
+
+    def add(self, tape: Tape, slot: int, part: Any) -> None:
+        """Adds coefficients at a slot; a sum pays for its rounding."""
+        held = self.at.get(slot)
+        if held is None:
+            self.at[slot] = part
+            return
+        total = held + part
+        u = tape.kernels.precision.u
+        if u:
+            self.error = self.error + u * tape.kernels.abs_dot(total, tape.magnitude[slot])
+        self.at[slot] = total
+
+
+def backward(
+    tape: Tape,
+    rows: Rows,
+    first: int,
+    lower: Sequence[Any] | None = None,
+    record: list[Any] | None = None,
+) -> Any:
+    """Pushes rows to the inputs through all steps before index ``first``.
+
+    Args:
+        tape: relaxations of every rectifier before ``first``.
+        rows: consumed.
+        first: steps ``first - 1, ..., 0`` are walked.
+        lower: per rectifier ``R n`` lower slopes in [0, 1] to use instead of the tape's.
+        record: if given, filled per rectifier with the rows that arrived at its output (``R n``).
+
+    Returns:
+        ``R d`` coefficients over the flat input (``rows.const`` and ``rows.error`` hold the rest).
+    """
+    plan, k = tape.plan, tape.kernels
+    if rows.dom is None and not any(isinstance(s, ReluStep) for s in plan.steps[:first]):
+        _repeat(tape, rows)
+    for step in reversed(plan.steps[:first]):
+        if isinstance(step, InputStep):
+            continue
+        a = rows.at.pop(step.slot, None)
+        if a is None:
+            continue
+        if isinstance(step, AffineStep):
+            rows.error = rows.error + k.abs_dot(a, tape.error[step.slot])
+            if step.map.bias is not None:
+                rows.const = rows.const + a @ step.map.bias
+                rows.error = rows.error + k.precision.u * abs(rows.const)
+            for source, part in zip(step.sources, step.map.adjoint(a), strict=True):
+                rows.add(tape, source, part)
+            continue
+        if rows.dom is None:
+            rows.at[step.slot] = a
+            _repeat(tape, rows)
+            a = rows.at.pop(step.slot)
+        _through_relu(tape, rows, step, a, None if lower is None else lower[step.index], record)
+    return _at_inputs(tape, rows)
+
+
+def _through_relu(
+    tape: Tape, rows: Rows, step: ReluStep, a: Any, lower: Any, record: list[Any] | None
+) -> None:
+    k, relu = tape.kernels, tape.relus[step.index]
+    low = k.take(relu.lower, rows.dom) if lower is None else lower
+    high, offset = k.take(relu.upper, rows.dom), k.take(relu.offset, rows.dom)
+    if record is not None:
+        record[step.index] = a
+    part, drop = k.relax(a, low, high, offset)
+    rows.const = rows.const + drop
+    if k.precision.u:
+        # drop is a sum of terms of one sign, so its rounding is relative to itself
+        gamma = k.precision.gamma(step.size + 2)
+        rows.error = rows.error + (gamma * abs(drop) + k.precision.u * abs(rows.const))
+        if tape.plan.fanout[step.source] > 1:
+            rows.error = rows.error + k.precision.u * k.abs_dot(part, tape.magnitude[step.source])
+    rows.add(tape, step.source, part)
+
+
+def _repeat(tape: Tape, rows: Rows) -> None:
+    """Gives every box its own copy of shared rows (box-major)."""
+    k, boxes, count = tape.kernels, len(tape), len(rows.const)
+    index = k.array(_tiled(count, boxes))
+    rows.at = {slot: k.take(a, index) for slot, a in rows.at.items()}
+    rows.const, rows.error = k.take(rows.const, index), k.take(rows.error, index)
+    rows.dom = k.array(_repeated(count, boxes))
+
+
+def _tiled(count: int, boxes: int) -> Any:
+    return np.tile(np.arange(count), boxes)
+
+
+def _repeated(count: int, boxes: int) -> Any:
+    return np.repeat(np.arange(boxes), count)
+
+
+def _at_inputs(tape: Tape, rows: Rows) -> Any:
+    plan, k = tape.plan, tape.kernels
+    steps = [s for s in plan.steps if isinstance(s, InputStep)]
+    parts = []
+    for step in steps:
+        a = rows.at.pop(step.slot, None)
+        parts.append(k.zeros(len(rows.const), step.stop - step.start) if a is None else a)
+    if rows.at:
+        raise AssertionError(f"rows left behind at slots {sorted(rows.at)}")
+    return parts[0] if len(parts) == 1 else k.concat(parts, axis=1)
+
+
+def concretize(tape: Tape, a: Any, rows: Rows) -> Any:
+    """``R``: rigorous lower bounds of ``a . x + const - error`` over each row's box.
+
+    ``|a . c| + |a| . r <= |a| . reach``, so one product bounds every rounding made here.
+    """
+    k, precision = tape.kernels, tape.kernels.precision
+    value = rows.const + k.concretize(a, k.take(tape.centre, rows.dom), k.take(tape.radius, rows.dom))
+    if not precision.u:
+        rows.pad = rows.error
+        return value - rows.error
+    scale = k.abs_dot(a, tape.reach) + abs(rows.const)
+    error = rows.error + precision.gamma(tape.plan.input_size + 8) * scale + tape.eta
+    rows.pad = error * precision.slack(tape.plan.terms + 8) + 2 * precision.u * abs(value)
+    return value - rows.pad
+

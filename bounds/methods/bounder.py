@@ -1,0 +1,239 @@
+"""The bounder: from boxes to refuted groups, split scores, guesses and evidence.
+
+It composes the rule, the objective bounds and slope optimisation; it knows no queue, clock or file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bounds.domain import Objectives
+from bounds.graph import Array, Graph
+from bounds.kernels.base import Kernels
+from bounds.kernels.numpy import NumpyKernels
+from bounds.methods.objective import (
+    CompiledObjectives,
+    bound_objectives,
+    compile_objectives,
+    optimise_slopes,
+    split_scores,
+    tape_slopes,
+)
+from bounds.methods.rule import FORWARD_INPUTS, Rule, relax_boxes
+from bounds.methods.tape import Tape
+from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
+from bounds.plan import Plan, compile_plan
+from bounds.relax.relu import SLOPE_STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why groups are refuted on boxes: one entry per (box, group).
+
+    Attributes:
+        box: ``E`` index into the block; group, row: ``E`` (row counted within the group).
+        slopes: ``E N`` uint8, lower slopes in 1/128 for the row's backward pass.
+        box_slopes: ``D N`` bool, lower slopes used for intermediate bounds.
+        exact: ``E`` bool, needs exact arithmetic to re-prove.
+    """
+
+    box: Array
+    group: Array
+    row: Array
+    slopes: Array
+    box_slopes: Array
+    exact: Array
+
+
+@dataclass(frozen=True, slots=True)
+class BoundResult:
+    """What bounding a block of ``D`` boxes gave.
+
+    Attributes:
+        refuted: ``D K`` bool, groups proved impossible on the box (only those asked about).
+        lower: ``D K`` float64, the best row's rigorous lower bound per group.
+        close: ``D K`` bool: not refuted, but only rounding stands in the way.
+        scores: ``D d`` float64, estimated gain of splitting each input.
+        guesses: ``D d`` float64, the minimiser of the most promising linear bound (for attacks).
+        refined: packed rows used for intermediate bounds (a measure of work).
+        evidence: if asked for.
+    """
+
+    refuted: Array
+    lower: Array
+    close: Array
+    scores: Array
+    guesses: Array
+    refined: int
+    evidence: Evidence | None
+
+
+@dataclass(frozen=True, slots=True)
+class BounderOptions:
+    """Options: slope iterations on rows that stay open, whether evidence is kept, the network's rounding."""
+
+    iterations: int = 6
+    evidence: bool = False
+    network: NetworkRounding | None = None
+
+
+class BoxBounder:
+    """Bounds blocks of boxes of one network and one set of objectives, in one precision."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        objectives: Objectives,
+        precision: Precision,
+        options: BounderOptions,
+        *,
+        plan: Plan | None = None,
+        kernels: Kernels | None = None,
+    ) -> None:
+        self.objectives = objectives
+        self.options = options
+        self.plan = plan or compile_plan(graph, kernels or NumpyKernels(precision), options.network)
+        self.compiled: CompiledObjectives = compile_objectives(self.plan, objectives)
+        self.rule = Rule(forward=self.plan.input_size <= FORWARD_INPUTS)
+        self._group = objectives.group_of_row
+
+    def bound(self, lo: Array, hi: Array, wanted: Array, should_stop: Any = None) -> BoundResult:
+        """Bounds the wanted groups on every box.
+
+        Args:
+            lo, hi: ``D d`` boxes (float64; rationals for the exact precision).
+            wanted: ``D K`` bool.
+            should_stop: polled inside; may raise :class:`bounds.methods.rule.Stopped`.
+        """
+        rule = self.rule if should_stop is None else replace(self.rule, should_stop=should_stop)
+        tape = relax_boxes(self.plan, lo, hi, rule)
+        k = self.plan.kernels
+        found = bound_objectives(tape, self.compiled)
+        lower = np.asarray(k.numpy(found.lower))
+        pad = np.asarray(k.numpy(found.pad))
+        proved_row = self._proved(found.lower)
+        best = self._best_rows(lower)
+        refuted = self._any(proved_row) & wanted
+        row = np.where(self._any(proved_row), self._first(proved_row), best)
+        group_lower = np.take_along_axis(lower, best, axis=1)
+        group_pad = np.take_along_axis(pad, best, axis=1)
+        evidence = _Collector(self, tape, len(lo)) if self.options.evidence else None
+        if evidence is not None:
+            evidence.plain(refuted, row)
+        still = wanted & ~refuted
+        guesses = self._guesses(tape, found.a, best, still, group_lower)
+        if still.any() and self.options.iterations and tape.relus:
+            self._optimise(tape, still, best, refuted, group_lower, group_pad, evidence)
+        still = wanted & ~refuted
+        weight = k.array((still[:, self._group]).astype(np.float64))
+        scores = k.numpy(split_scores(tape, found, weight))
+        return BoundResult(
+            refuted,
+            group_lower,
+            still & (group_lower + 2 * group_pad > 0),
+            scores,
+            guesses,
+            tape.refined_rows,
+            None if evidence is None else evidence.done(),
+        )
+
+    def _proved(self, lower: Any) -> Array:
+        """``D S``: rows whose bound refutes their group. NaN compares false, hence never proves."""
+        strict = self.objectives.strict
+        positive = np.asarray(self.plan.kernels.where(lower > 0, 1, 0) == 1, dtype=bool)
+        if not strict.any():
+            return positive
+        zero = np.asarray(self.plan.kernels.where(lower >= 0, 1, 0) == 1, dtype=bool)
+        return np.where(strict[None, :], zero, positive)
+
+    def _best_rows(self, lower: Array) -> Array:
+        """``D K``: index of the row with the largest bound in each group."""
+        out = np.empty((len(lower), self.objectives.groups), dtype=np.int64)
+        clean = np.where(np.isnan(lower), -np.inf, lower)
+        if self.objectives.groups == self.objectives.rows:
+            out[:] = np.arange(self.objectives.groups)
+            return out
+        for g, (s, e) in enumerate(zip(self.objectives.start[:-1], self.objectives.start[1:], strict=True)):
+            out[:, g] = s + clean[:, s:e].argmax(axis=1)
+        return out
+
+    def _any(self, rows: Array) -> Array:
+        if self.objectives.groups == self.objectives.rows:
+            return rows
+        return np.logical_or.reduceat(rows, self.objectives.start[:-1], axis=1)
+
+    def _first(self, rows: Array) -> Array:
+        """``D K``: index of a proved row in each group (meaningless where there is none)."""
+        return self._best_rows(rows.astype(np.float64))
+
+    def _guesses(self, tape: Tape, a: Any, best: Array, still: Array, lower: Array) -> Array:
+        """The minimiser of the linear bound of the open group with the least bound."""
+        k = self.plan.kernels
+        order = np.where(still, np.where(np.isnan(lower), -np.inf, lower), np.inf)
+        group = order.argmin(axis=1)
+        boxes = np.arange(len(best))
+        chosen = k.numpy(a[boxes, best[boxes, group]])
+        centre, radius = k.numpy(tape.centre), k.numpy(tape.radius)
+        return centre - np.sign(chosen) * radius
+
+    def _optimise(
+        self,
+        tape: Tape,
+        still: Array,
+        best: Array,
+        refuted: Array,
+        lower: Array,
+        pad: Array,
+        evidence: _Collector | None,
+    ) -> None:
+        """Slope steps on the best row of every open group; updates refuted, lower and pad in place."""
+        boxes, groups = np.nonzero(still)
+        widest = max(self.plan.sizes)
+        piece = max(8, self.rule.row_bytes // (4 * widest))
+        for s in range(0, len(boxes), piece):
+            b, g = boxes[s : s + piece], groups[s : s + piece]
+            picks = best[b, g]
+            out = optimise_slopes(
+                tape, self.compiled, b, picks, self.options.iterations, keep_slopes=evidence is not None
+            )
+            strict = self.objectives.strict[picks]
+            proved = np.asarray((out.lower > 0) | ((out.lower >= 0) & strict), dtype=bool)
+            refuted[b, g] |= proved
+            lower[b, g] = self.plan.kernels.numpy(out.lower)
+            pad[b, g] = self.plan.kernels.numpy(out.pad)
+            if evidence is not None and proved.any():
+                evidence.optimised(b[proved], g[proved], picks[proved], out.slopes[proved])
+
+
+class _Collector:
+    """Gathers evidence of one block."""
+
+    def __init__(self, bounder: BoxBounder, tape: Tape, boxes: int) -> None:
+        self.bounder = bounder
+        self.bits = tape_slopes(tape)
+        self.parts: list[tuple[Array, Array, Array, Array]] = []
+        self.boxes = boxes
+
+    def plain(self, refuted: Array, row: Array) -> None:
+        """Rows proved with the intermediate bounds' own slopes."""
+        b, g = np.nonzero(refuted)
+        slopes = self.bits[b].astype(np.uint8) * np.uint8(SLOPE_STEPS)
+        self.parts.append((b, g, row[b, g], slopes))
+
+    def optimised(self, b: Array, g: Array, row: Array, slopes: Array) -> None:
+        """Rows proved with optimised slopes."""
+        self.parts.append((b, g, row, slopes))
+
+    def done(self) -> Evidence:
+        """Everything, rows counted within their group."""
+        b, g, row, slopes = (np.concatenate([p[i] for p in self.parts]) for i in range(4))
+        exact = np.full(len(b), self.bounder.plan.kernels.precision is EXACT)
+        return Evidence(b, g, row - self.bounder.objectives.start[g], slopes, self.bits, exact)
+
+
+def precisions() -> tuple[Precision, Precision, Precision]:
+    """Search, settling and exact arithmetic, in order of cost."""
+    return FLOAT32, FLOAT64, EXACT

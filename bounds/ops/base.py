@@ -1,0 +1,81 @@
+"""What an affine operator must supply, and nothing else.
+
+An affine primitive is ``y = sum_k W_k x_k + b`` on flat vectors. Interval arithmetic, forward affine
+forms, backward rows, rounding-error terms and gradients are all written once (:mod:`bounds.methods`) in
+terms of four maps: ``x -> W x``, ``x -> |W| x``, ``a -> a W`` and single rows of ``W``. An operator knows
+nothing of the graph around it nor of who asks.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array
+from bounds.kernels.base import Kernels
+
+
+class AffineMap(abc.ABC):
+    """One affine primitive in one precision. ``M`` is any number of flat vectors.
+
+    Attributes:
+        kernels: the backend its constants live in.
+        sizes: flat sizes of the operands.
+        size: flat size of the value.
+        terms: the longest sum in ``W x`` or ``a W`` (for gamma).
+        bias: ``n`` or None; bias_abs its absolute value.
+        weight_error: bound on the relative error that converting the constants to the working
+            precision made (0 when all are representable).
+    """
+
+    terms: int = 1
+
+    def __init__(self, kernels: Kernels, sizes: Sequence[int], size: int) -> None:
+        self.kernels = kernels
+        self.sizes = tuple(sizes)
+        self.size = size
+        self.bias: Any = None
+        self.bias_abs: Any = None
+        self.weight_error = 0.0
+
+    @abc.abstractmethod
+    def apply(self, xs: Sequence[Any]) -> Any:
+        """``M n``: ``sum_k W_k x_k`` (no bias)."""
+
+    @abc.abstractmethod
+    def apply_abs(self, xs: Sequence[Any]) -> Any:
+        """``M n``: ``sum_k |W_k| x_k`` for ``x >= 0``."""
+
+    @abc.abstractmethod
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        """For rows ``a: R n`` the rows ``a W_k: R n_k`` at every operand."""
+
+    def rows(self, index: Any) -> tuple[Any, ...]:
+        """``W_k[index]: R n_k``; the default pushes unit rows through the adjoint."""
+        unit = self.kernels.zeros(len(index), self.size)
+        unit[range(len(index)), index] = self.kernels.array(np.ones(1))[0]
+        return self.adjoint(unit)
+
+    def constant(self, values: Array) -> Any:
+        """A weight array in working precision; records what the conversion cost."""
+        self.weight_error = max(self.weight_error, conversion_error(values, self.kernels))
+        return self.kernels.array(values)
+
+    def set_bias(self, values: Array | None) -> None:
+        """Stores a flat bias (``n``); zeros are dropped."""
+        if values is None or not np.any(values):
+            return
+        self.bias = self.constant(values)
+        self.bias_abs = self.kernels.array(np.abs(values))
+
+
+def conversion_error(values: Array, kernels: Kernels) -> float:
+    """Relative error of rounding ``values`` (float64) to the working precision: 0 if exact."""
+    precision = kernels.precision
+    if precision.name != "float32":
+        return 0.0
+    back = values.astype(np.float32).astype(np.float64)
+    return 0.0 if np.array_equal(back, values) else 1.0001 * precision.u

@@ -1,0 +1,131 @@
+"""CONV and CONV_TRANSPOSE: small ones become matrices, others gather patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array, Graph, Node, Op
+from bounds.kernels.base import Kernels
+from bounds.ops.base import AffineMap
+from bounds.ops.linear import DenseMap
+
+# below this many entries one dense product beats patch gathering (and its rows are free)
+DENSE_LIMIT = 4_000_000
+
+
+class ConvGeometry:
+    """Shapes and strides of one 2-D convolution ``(N, C, H, W) -> (N, O, P, Q)``."""
+
+    def __init__(self, x_shape: Sequence[int], y_shape: Sequence[int], params: Any) -> None:
+        self.n, self.c, self.h, self.w = x_shape
+        _, self.o, self.p, self.q = y_shape
+        self.strides = tuple(params["strides"])
+        self.pads = tuple(params["pads"])
+        self.dilations = tuple(params["dilations"])
+        self.groups = int(params["groups"])
+        self.kernel = tuple(params["weight"].shape[2:])
+
+    def taps(self) -> list[tuple[int, int, slice, slice]]:
+        """Per kernel position the slices of the padded input that it multiplies."""
+        (sy, sx), (dy, dx) = self.strides, self.dilations
+        return [
+            (
+                i,
+                j,
+                slice(i * dy, i * dy + (self.p - 1) * sy + 1, sy),
+                slice(j * dx, j * dx + (self.q - 1) * sx + 1, sx),
+            )
+            for i in range(self.kernel[0])
+            for j in range(self.kernel[1])
+        ]
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width after padding (never less than the last tap needs)."""
+        top, left, bottom, right = self.pads
+        return self.h + top + bottom, self.w + left + right
+
+
+class ConvMap(AffineMap):
+    """A convolution (or, with ``flip``, its adjoint used as a transposed convolution)."""
+
+    def __init__(
+        self, kernels: Kernels, geometry: ConvGeometry, weight: Array, bias: Array | None, *, flip: bool
+    ) -> None:
+        g = geometry
+        image = g.n * g.c * g.h * g.w
+        features = g.n * g.o * g.p * g.q
+        super().__init__(kernels, (features if flip else image,), image if flip else features)
+        self.geometry, self.flip = g, flip
+        taps = g.kernel[0] * g.kernel[1]
+        self.terms = taps * max(g.c, g.o) // g.groups + 1
+        self._w = self.constant(self._by_tap(weight))
+        self._w_abs = kernels.array(self._by_tap(np.abs(weight)))
+        if bias is not None:
+            plane = g.h * g.w if flip else g.p * g.q
+            self.set_bias(np.tile(np.repeat(bias, plane), g.n))
+
+    def _by_tap(self, weight: Array) -> Array:
+        """``(kh kw, groups, O/groups, C/groups)`` from ``(O, C/groups, kh, kw)``."""
+        g = self.geometry
+        shaped = weight.reshape(g.groups, g.o // g.groups, g.c // g.groups, *g.kernel)
+        return np.ascontiguousarray(shaped.transpose(3, 4, 0, 1, 2)).reshape(
+            -1, g.groups, g.o // g.groups, g.c // g.groups
+        )
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        return self._scatter(xs[0], self._w) if self.flip else self._gather(xs[0], self._w)
+
+    def apply_abs(self, xs: Sequence[Any]) -> Any:
+        return self._scatter(xs[0], self._w_abs) if self.flip else self._gather(xs[0], self._w_abs)
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        return (self._gather(a, self._w) if self.flip else self._scatter(a, self._w),)
+
+    def _gather(self, x: Any, w: Any) -> Any:
+        """Image -> features: sum over taps of a (grouped) channel product."""
+        g, k = self.geometry, self.kernels
+        m = len(x) * g.n
+        height, width = g.padded
+        top, left = g.pads[0], g.pads[1]
+        image = k.zeros(m, g.groups, g.c // g.groups, height, width)
+        image[..., top : top + g.h, left : left + g.w] = x.reshape(m, g.groups, g.c // g.groups, g.h, g.w)
+        out = k.zeros(m, g.groups, g.o // g.groups, g.p * g.q)
+        for t, (_, _, rows, columns) in enumerate(g.taps()):
+            patch = image[..., rows, columns].reshape(m, g.groups, g.c // g.groups, g.p * g.q)
+            out += k.matmul(w[t], patch)
+        return out.reshape(len(x), -1)
+
+    def _scatter(self, a: Any, w: Any) -> Any:
+        """Features -> image: the adjoint of :meth:`_gather`."""
+        g, k = self.geometry, self.kernels
+        m = len(a) * g.n
+        height, width = g.padded
+        top, left = g.pads[0], g.pads[1]
+        features = a.reshape(m, g.groups, g.o // g.groups, g.p * g.q)
+        image = k.zeros(m, g.groups, g.c // g.groups, height, width)
+        for t, (_, _, rows, columns) in enumerate(g.taps()):
+            part = k.matmul(w[t].swapaxes(-1, -2), features)
+            image[..., rows, columns] += part.reshape(m, g.groups, g.c // g.groups, g.p, g.q)
+        return image[..., top : top + g.h, left : left + g.w].reshape(len(a), -1)
+
+
+def conv(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds a CONV or CONV_TRANSPOSE node."""
+    x_shape = graph.nodes[node.inputs[0]].shape
+    flip = node.op is Op.CONV_TRANSPOSE
+    # a transposed convolution is the adjoint of the convolution from its output to its input
+    geometry = ConvGeometry(node.shape, x_shape, node.params) if flip else ConvGeometry(x_shape, node.shape, node.params)
+    return ConvMap(kernels, geometry, node.params["weight"], node.params.get("bias"), flip=flip)
+
+
+def as_dense(node: Node, kernels: Kernels, exact_map: AffineMap) -> AffineMap:
+    """The same map as one matrix. Each entry is a single weight, so nothing is rounded."""
+    (columns,) = exact_map.adjoint(np.eye(exact_map.size))
+    bias = None if exact_map.bias is None else exact_map.kernels.numpy(exact_map.bias)
+    dense = DenseMap(kernels, np.ascontiguousarray(columns), bias, 1)
+    del node
+    return dense

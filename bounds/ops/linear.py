@@ -1,0 +1,52 @@
+"""LINEAR: a matrix on the last axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array, Graph, Node
+from bounds.kernels.base import Kernels
+from bounds.ops.base import AffineMap
+
+
+class DenseMap(AffineMap):
+    """``y[..., o] = sum_i W[o, i] x[..., i]`` for ``lead`` stacked vectors."""
+
+    def __init__(self, kernels: Kernels, weight: Array, bias: Array | None, lead: int) -> None:
+        out, inner = weight.shape
+        super().__init__(kernels, (lead * inner,), lead * out)
+        self.lead, self.out, self.inner = lead, out, inner
+        self.terms = max(out, inner)
+        self.weight = self.constant(weight)
+        self._t = self.constant(np.ascontiguousarray(weight.T))
+        self._abs_t = kernels.array(np.ascontiguousarray(np.abs(weight).T))
+        self.set_bias(None if bias is None else np.tile(bias, lead))
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        return self._stacked(xs[0], self._t)
+
+    def apply_abs(self, xs: Sequence[Any]) -> Any:
+        return self._stacked(xs[0], self._abs_t)
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        return (self._stacked(a, self.weight),)
+
+    def _stacked(self, x: Any, matrix: Any) -> Any:
+        if self.lead == 1:
+            return self.kernels.matmul(x, matrix)
+        out = self.kernels.matmul(x.reshape(len(x) * self.lead, -1), matrix)
+        return out.reshape(len(x), -1)
+
+    def rows(self, index: Any) -> tuple[Any, ...]:
+        if self.lead == 1:
+            return (self.kernels.take(self.weight, index),)
+        return super().rows(index)
+
+
+def linear(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds a LINEAR node."""
+    lead = graph.nodes[node.inputs[0]].size // node.params["weight"].shape[1]
+    return DenseMap(kernels, node.params["weight"], node.params.get("bias"), lead)

@@ -1,0 +1,177 @@
+"""Elementwise-affine and data-movement primitives: SCALE, ADD, TAKE, CONCAT, SUM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array, Graph, Node
+from bounds.kernels.base import Kernels
+from bounds.ops.base import AffineMap
+
+
+class ScaleMap(AffineMap):
+    """``y = scale * x + shift``."""
+
+    def __init__(self, kernels: Kernels, scale: Array, shift: Array) -> None:
+        super().__init__(kernels, (scale.size,), scale.size)
+        self._scale = self.constant(scale)
+        self._abs = kernels.array(np.abs(scale))
+        self.set_bias(shift)
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        return xs[0] * self._scale
+
+    def apply_abs(self, xs: Sequence[Any]) -> Any:
+        return xs[0] * self._abs
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        return (a * self._scale,)
+
+
+class AddMap(AffineMap):
+    """``y = sum_k c_k x_k``."""
+
+    def __init__(self, kernels: Kernels, coefficients: Sequence[float], size: int) -> None:
+        super().__init__(kernels, [size] * len(coefficients), size)
+        self.terms = len(coefficients)
+        self._c = self.constant(np.asarray(coefficients, dtype=np.float64))
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        return self._combine(xs, [c for c in self._c])
+
+    def apply_abs(self, xs: Sequence[Any]) -> Any:
+        return self._combine(xs, [abs(c) for c in self._c])
+
+    def _combine(self, xs: Sequence[Any], coefficients: Sequence[Any]) -> Any:
+        out = xs[0] * coefficients[0]
+        for c, x in zip(coefficients[1:], xs[1:], strict=True):
+            out = out + x * c
+        return out
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        return tuple(a * c for c in self._c)
+
+
+class TakeMap(AffineMap):
+    """``y[i] = x[index[i]]``, or a constant where the index is -1."""
+
+    def __init__(self, kernels: Kernels, index: Array, fill: Array | None, inner: int) -> None:
+        index = index.reshape(-1).astype(np.intp)
+        super().__init__(kernels, (inner,), index.size)
+        self._live = np.flatnonzero(index >= 0)
+        self._source = index[self._live]
+        self._whole = self._live.size == index.size
+        counts = np.bincount(self._source, minlength=inner) if self._source.size else np.zeros(1, dtype=int)
+        self.terms = max(1, int(counts.max()))
+        self._injective = self.terms == 1
+        if fill is not None:
+            self.set_bias(np.where(index < 0, np.broadcast_to(fill, index.shape), 0.0))
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        if self._whole:
+            return xs[0][:, self._source]
+        out = self.kernels.zeros(len(xs[0]), self.size)
+        out[:, self._live] = xs[0][:, self._source]
+        return out
+
+    apply_abs = apply
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        out = self.kernels.zeros(len(a), self.sizes[0])
+        live = a[:, self._live]
+        if self._injective:
+            out[:, self._source] = live
+        elif isinstance(out, np.ndarray):
+            # add.at is slow: add one layer of repetitions after the other
+            order = np.argsort(self._source, kind="stable")
+            source = self._source[order]
+            rank = np.arange(source.size) - np.searchsorted(source, source)
+            for r in range(int(rank.max()) + 1):
+                pick = rank == r
+                out[:, source[pick]] += live[:, order[pick]]
+        else:
+            out.index_add_(1, self.kernels.array(self._source), live)
+        return (out,)
+
+
+class ConcatMap(AffineMap):
+    """Concatenation along one axis, as one permutation of the stacked operands."""
+
+    def __init__(self, kernels: Kernels, shapes: Sequence[tuple[int, ...]], axis: int) -> None:
+        sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
+        super().__init__(kernels, sizes, sum(sizes))
+        starts = np.cumsum([0, *sizes])
+        pieces = [np.arange(sizes[i]).reshape(s) + starts[i] for i, s in enumerate(shapes)]
+        self._order = np.concatenate(pieces, axis=axis).reshape(-1)
+        self._inverse = np.argsort(self._order)
+        self._plain = bool(np.all(self._order == np.arange(self._order.size)))
+        self._starts = starts
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        stacked = self.kernels.concat(list(xs), axis=1)
+        return stacked if self._plain else stacked[:, self._order]
+
+    apply_abs = apply
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        back = a if self._plain else a[:, self._inverse]
+        return tuple(back[:, s:e] for s, e in zip(self._starts[:-1], self._starts[1:], strict=True))
+
+
+class SumMap(AffineMap):
+    """Sum over axes of the value (dropped from the shape)."""
+
+    def __init__(self, kernels: Kernels, shape: tuple[int, ...], axes: Sequence[int]) -> None:
+        rank = len(shape)
+        axes = sorted(a % rank for a in axes)
+        kept = [a for a in range(rank) if a not in axes]
+        inner = int(np.prod([shape[a] for a in axes], dtype=np.int64))
+        size = int(np.prod([shape[a] for a in kept], dtype=np.int64))
+        super().__init__(kernels, (inner * size,), size)
+        self.terms = inner
+        positions = np.arange(inner * size).reshape(shape).transpose(*kept, *axes)
+        self._gather = positions.reshape(size, inner)
+
+    def apply(self, xs: Sequence[Any]) -> Any:
+        return self.kernels.sum(xs[0][:, self._gather], 2)
+
+    apply_abs = apply
+
+    def adjoint(self, a: Any) -> tuple[Any, ...]:
+        out = self.kernels.zeros(len(a), self.sizes[0])
+        out[:, self._gather] = a[:, :, None]
+        return (out,)
+
+
+def scale(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds a SCALE node."""
+    del graph
+    factor = np.broadcast_to(node.params["scale"], node.shape).reshape(-1)
+    shift = np.broadcast_to(node.params["shift"], node.shape).reshape(-1)
+    return ScaleMap(kernels, np.asarray(factor, dtype=np.float64), np.asarray(shift, dtype=np.float64))
+
+
+def add(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds an ADD node."""
+    del graph
+    return AddMap(kernels, node.params["coefficients"], node.size)
+
+
+def take(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds a TAKE node."""
+    fill = node.params.get("fill")
+    flat = None if fill is None else np.asarray(fill, dtype=np.float64).reshape(-1)
+    return TakeMap(kernels, node.params["index"], flat, graph.nodes[node.inputs[0]].size)
+
+
+def concat(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds a CONCAT node."""
+    return ConcatMap(kernels, [graph.nodes[i].shape for i in node.inputs], int(node.params["axis"]))
+
+
+def sum_over(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
+    """Binds a SUM node."""
+    return SumMap(kernels, graph.nodes[node.inputs[0]].shape, node.params["axes"])

@@ -1,0 +1,102 @@
+"""Writes docs/reference/cli.md from the commands themselves; a test fails when the page is behind.
+
+Run it as ``python docs/gen_cli.py`` from the repository root, with the package installed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "cli.md"
+
+HEAD = """# Command line
+
+*Made by `docs/gen_cli.py` from the program's own help; edit the help texts, then run it again.*
+"""
+
+TAIL = """## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | a verdict was printed (`unknown` and `timed-out` are verdicts), or the command did its work |
+| 2 | an error, told in one line on standard error |
+| 130 | interrupted by SIGINT (Ctrl-C); what was known is printed and saved |
+| 143 | the same for SIGTERM |
+
+The line of an error begins with `error:` and says what is wrong, where, and what to do. `batch` also
+exits 2 when an instance is an error or contradicts its expected verdict. A second interrupt ends a
+program at once.
+
+## What goes where
+
+Standard output carries the answer: its first line is the verdict, and after `sat` the assignment
+follows. For VNN-LIB 1.0 properties that is the form of the VNN-COMP competition,
+`((X_0 0.5) ... (Y_0 1.25))` with one pair a line; for VNN-LIB 2.0 queries the form of chapter 5 of
+the standard. Values are decimals that read back to the very float32 that was confirmed, and that
+lie inside the property's box even when the text is read exactly.
+
+Standard error carries everything else. Progress is shown only when it is a terminal. `--json`
+writes a report whose shape is documented in `verifier/report/schema.json`.
+
+`--debug`, which may stand anywhere, adds the traceback to an error.
+
+## The batch's files
+
+`--out` is a CSV with the columns `onnx,vnnlib,verdict,seconds,domains,semantics,certificate,note`.
+A line is written, and on disk, as soon as its instance is done, so that `--resume` can continue after
+any interrupt. Instances that `--out` holds are skipped whatever their verdict; delete a line to have
+its instance run again. `--results-txt` names a folder for one file an instance in the form of the
+competition: the verdict (`sat`, `unsat`, `unknown`, `timeout`, `error`), then the counterexample.
+
+Each worker process uses one thread. A worker that dies marks its instance `error`; one that overruns
+its time limit by more than 5 s or 20 %, whichever is more, is killed and its instance marked `timed-out`.
+"""
+
+
+def render() -> str:
+    """The page."""
+    from verifier.cli.main import cli
+
+    parts = [HEAD, *_section(cli, "verify", 2)]
+    context = click.Context(cli, info_name="verify")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts += _section(command, f"verify {name}", 2)
+    return "\n".join([*parts, TAIL])
+
+
+def _section(command: click.Command, title: str, level: int) -> Iterator[str]:
+    context = click.Context(command, info_name=title)
+    yield f"{'#' * level} `{title}`\n"
+    yield f"```text\n{' '.join(command.get_usage(context).split()).removeprefix('Usage: ')}\n```\n"
+    yield from (f"{paragraph}\n" for paragraph in _paragraphs(command.help or ""))
+    rows = [_row(p, context) for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    if rows:
+        yield "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for block in inspect.cleandoc(text).split("\n\n"):
+        if block.startswith("\b"):
+            yield "```sh\n" + inspect.cleandoc(block.removeprefix("\b\n")) + "\n```"
+        else:
+            yield " ".join(block.split())
+
+
+def _row(option: click.Option, context: click.Context) -> str:
+    names, text = option.get_help_record(context) or ("", "")
+    cells = (" ".join(cell.split()).replace("|", "\\|") for cell in (f"`{names}`", text))
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(render(), encoding="utf-8")

@@ -1,0 +1,279 @@
+"""``verify``: the one path of a query, from files to a report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import numpy as np
+
+from bounds.io.compare import compare_with_onnxruntime
+from bounds.io.onnx import Model
+from bounds.numerics import NetworkRounding
+from verifier import conclude
+from verifier.certificate import write_sat, write_unsat
+from verifier.problem import Problem, float64_box, load_models, make_problem
+from verifier.query import Options
+from verifier.report.model import Report, Stats
+from verifier.report.progress import Progress
+from verifier.search.budget import Budget
+from verifier.search.falsify.falsifier import Falsifier
+from verifier.search.loop import Outcome, Search
+from verifier.search.objectives import objectives_of
+from verifier.search.settle import Settler
+from verifier.search.trace import TreeTracer
+from verifier.spec.load import load as load_property
+from verifier.spec.model import Property
+from verifier.verdict import Semantics, Status, UnknownReason
+
+Watch = Callable[[Progress], None]
+# share of the machine's free memory that open subproblems may take when nobody says otherwise
+_MEMORY_SHARE = 0.3
+
+
+def verify(
+    model: str | Path | Mapping[str, str | Path],
+    property: str | Path | Property,
+    *,
+    options: Options | None = None,
+    certificate: str | Path | None = None,
+    progress: Watch | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Report:
+    """Decides whether a network can violate a property.
+
+    Args:
+        model: ONNX file, or declared network name -> ONNX file.
+        property: VNN-LIB file (1.0 or 2.0, ``.gz`` accepted) or a built property.
+        options: limits, semantics and seed.
+        certificate: where to write the proof or the witness (nothing is written for unknown).
+        progress: called now and then with a snapshot.
+        cancel: polled; true ends the run with reason ``CANCELLED``.
+
+    Returns:
+        The report; ``report.status`` is the verdict.
+
+    Raises:
+        SureboundError: the inputs cannot be used (nothing was decided).
+    """
+    options = options or Options()
+    budget = Budget(options.timeout, options.max_domains, options.memory or _default_memory(), cancel)
+    run = _Run(options, budget, certificate, progress)
+    prop = property if isinstance(property, Property) else load_property(property)
+    models = load_models(model, prop)
+    problem = make_problem(prop, models, options.semantics)
+    run.phase("load")
+    if not all(case.empty for case in prop.cases):
+        for m in {m.sha256: m for m in models.values()}.values():
+            compare_with_onnxruntime(m, seed=options.seed)
+    run.phase("compare")
+    return run.decide(problem, model)
+
+
+def version() -> str:
+    """The installed version of surebound."""
+    try:
+        return installed_version("surebound")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
+
+
+def _default_memory() -> int:
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One query on its way."""
+
+    options: Options
+    budget: Budget
+    certificate: str | Path | None
+    progress: Watch | None
+    phases: dict[str, float] = field(default_factory=dict[str, float])
+    notes: list[str] = field(default_factory=list[str])
+    mark: float = field(default_factory=time.monotonic)
+    settled: list[Settler] = field(default_factory=list[Settler])
+    shown: float = 0.0
+
+    def phase(self, name: str) -> None:
+        """Books the time since the last call under a name."""
+        now = time.monotonic()
+        self.phases[name] = self.phases.get(name, 0.0) + now - self.mark
+        self.mark = now
+
+    def decide(self, problem: Problem, given: object) -> Report:
+        """Searches every case, concludes, writes the certificate and reports."""
+        cases = problem.property.cases
+        ledger = conclude.Ledger(max(len(cases), 1))
+        if not cases:  # no input is allowed at all
+            ledger.settle(np.ones((1, 0), dtype=bool))
+        if all(c.empty for c in cases):
+            self.notes.append("the input set is empty, so nothing can violate the property")
+        tracer = TreeTracer() if self.certificate else None
+        total, next_id = Outcome(), len(cases)
+        for i in range(len(cases)):
+            one, next_id = self._case(problem, i, ledger, tracer, next_id, total)
+            total = _combine(total, one)
+            if one.sat is not None:
+                break
+        self.phase("search")
+        status = self._status(total, ledger)
+        path = self._write(problem, status, total, tracer)
+        self.phase("certificate")
+        return self._report(problem, given, status, total, path)
+
+    def _case(
+        self,
+        problem: Problem,
+        index: int,
+        ledger: conclude.Ledger,
+        tracer: TreeTracer | None,
+        next_id: int,
+        total: Outcome,
+    ) -> tuple[Outcome, int]:
+        case = problem.property.cases[index]
+        share = 1.0 / len(problem.property.cases)
+        if case.empty or not case.disjuncts:
+            ledger.settle(np.ones((1, 0), dtype=bool))
+            return Outcome(closed=share), next_id
+        lo, hi = float64_box(case.lower, case.upper)
+
+        def confirm(x: object) -> conclude.Sat | None:
+            return conclude.sat(problem, index, np.asarray(x), self.options.semantics)
+
+        if any(not rows for rows in case.disjuncts):
+            # a disjunct without rows is always true: any input of the box violates
+            found = confirm((lo + hi) / 2)
+            return Outcome(sat=found, reason=UnknownReason.PRECISION), next_id
+        objectives = objectives_of(case, problem.graph.input_size, problem.graph.output_size)
+        settler = Settler(
+            problem.graph,
+            case,
+            objectives,
+            network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
+            evidence=tracer is not None,
+        )
+        self.settled.append(settler)
+        falsifier = None
+        if self.options.attack:
+            falsifier = Falsifier(settler.fast.plan, objectives, confirm, self.options.seed)
+        budget = self.budget
+        if budget.domains is not None:
+            budget = Budget(
+                None, budget.domains - total.bounded, budget.memory, budget.should_stop, started=budget.started
+            )
+            budget.deadline = self.budget.deadline
+        search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
+        outcome = search.run(lo, hi, index)
+        outcome.closed *= share
+        return outcome, search.next_id
+
+    def _watcher(self, total: Outcome, share: float) -> Callable[[int, int, float, float | None], None] | None:
+        if self.progress is None:
+            return None
+        show = self.progress
+
+        def watch(bounded: int, waiting: int, closed: float, worst: float | None) -> None:
+            seconds = self.budget.elapsed
+            if seconds - self.shown < 0.1:
+                return
+            self.shown = seconds
+            done = total.bounded + bounded
+            show(Progress(done, waiting, total.closed + closed * share, worst, seconds, "search"))
+
+        return watch
+
+    def _status(self, total: Outcome, ledger: conclude.Ledger) -> Status:
+        if total.sat is not None:
+            return total.sat.status
+        if total.reason is UnknownReason.NONE:
+            return conclude.unsat(ledger)
+        return Status.TIMED_OUT if total.reason is UnknownReason.TIMEOUT else Status.UNKNOWN
+
+    def _write(self, problem: Problem, status: Status, total: Outcome, tracer: TreeTracer | None) -> str:
+        if self.certificate is None or tracer is None or status not in (Status.SAT, Status.UNSAT):
+            return ""
+        semantics, made_by = self.options.semantics, version()
+        if total.sat is not None:
+            write_sat(self.certificate, problem, semantics, total.sat.witness, version=made_by)
+        else:
+            forward = any(s.fast.rule.forward for s in self.settled)
+            write_unsat(self.certificate, problem, semantics, tracer, forward=forward, version=made_by)
+        return str(self.certificate)
+
+    def _report(self, problem: Problem, given: object, status: Status, total: Outcome, path: str) -> Report:
+        models = list(problem.models.values())
+        decided = status in (Status.SAT, Status.UNSAT)
+        return Report(
+            status=status,
+            reason=UnknownReason.NONE if decided else total.reason,
+            semantics=self.options.semantics,
+            witness=None if total.sat is None else total.sat.witness,
+            stats=Stats(
+                domains=total.bounded,
+                leaves=total.leaves,
+                settled_float64=sum(s.counts.float64 for s in self.settled),
+                settled_exact=sum(s.counts.exact for s in self.settled),
+                seconds=self.budget.elapsed,
+                phases=self.phases,
+            ),
+            lower_bound=None if decided or total.worst is None or not np.isfinite(total.worst) else total.worst,
+            closed_fraction=1.0 if status is Status.UNSAT else min(total.closed, 1.0),
+            certificate=path,
+            model=", ".join(m.path for m in models) if models else str(given),
+            property=problem.property.source,
+            model_sha256=_digests(models),
+            property_sha256=problem.property.sha256,
+            input_names=_names(problem.property, "input"),
+            output_names=_names(problem.property, "output"),
+            strategy=_strategy(problem, self.settled),
+            notes=tuple(self.notes),
+            seed=self.options.seed,
+            version=version(),
+        )
+
+
+def _combine(a: Outcome, b: Outcome) -> Outcome:
+    worst = [w for w in (a.worst, b.worst) if w is not None]
+    return Outcome(
+        sat=a.sat or b.sat,
+        # the first reason stands: a later case that was settled does not settle an earlier one
+        reason=a.reason if a.reason is not UnknownReason.NONE else b.reason,
+        bounded=a.bounded + b.bounded,
+        leaves=a.leaves + b.leaves,
+        closed=a.closed + b.closed,
+        worst=min(worst) if worst else None,
+    )
+
+
+def _digests(models: list[Model]) -> str:
+    return ", ".join(m.sha256 for m in models)
+
+
+def _names(prop: Property, kind: str) -> tuple[str, ...]:
+    """Element names as the property writes them: ``X_3`` in VNN-LIB 1.0, ``X[0,3]`` in 2.0."""
+    out: list[str] = []
+    for v in prop.variables:
+        if (v.kind == "input") != (kind == "input"):
+            continue
+        if prop.language == "vnnlib-2":
+            out += [f"{v.name}[{','.join(map(str, i))}]" for i in np.ndindex(*v.shape)]
+        else:
+            out += [f"{v.name}_{i}" for i in range(v.size)]
+    return tuple(out)
+
+
+def _strategy(problem: Problem, settlers: list[Settler]) -> str:
+    graph = problem.graph
+    neurons = sum(n.size for n in graph.relus)
+    how = "forward and backward linear bounds" if settlers and settlers[0].fast.rule.forward else "backward linear bounds"
+    return (
+        f"{graph.input_size} inputs, {neurons} rectified neurons: {how} in rigorous float32, "
+        "splitting input ranges; close calls settled in float64, ties in exact rationals"
+    )

@@ -1,0 +1,331 @@
+"""Networks as affine maps and rectifiers, nothing else.
+
+A :class:`Node` is the input, ``relu`` of one node, or ``sum_k L_k(z_k) + b`` over other nodes, where
+each ``L_k`` is a short chain of the three linear maps below. All vectors are flat; every map acts on
+the last axis of a batch, forwards (``L x``) and backwards (``A L``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bounds.errors import LimitExceeded, ModelInvalid
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+MAX_ELEMENTS = 1 << 29  # of any one tensor
+MAX_NODES = 100_000
+
+
+class Take:
+    """``y[i] = x[index[i]]``, and 0 where ``index[i]`` is -1: every movement of data."""
+
+    def __init__(self, index: Array, size: int) -> None:
+        self.index = np.asarray(index, np.int64).reshape(-1)
+        self.inputs, self.outputs = size, self.index.size
+        self.blank = np.flatnonzero(self.index < 0)
+        self._used = np.flatnonzero(self.index >= 0)
+        target = self.index[self._used]
+        counts = np.bincount(target, minlength=size) if target.size else np.zeros(size, np.int64)
+        self._order: Array | None = None
+        repeats = int(counts.max(initial=0))
+        if repeats > 1:  # used more than once: backwards they are added up, grouped by target
+            self._order = self._used[np.argsort(target, kind="stable")]
+            self._targets = np.flatnonzero(counts)
+            self._starts = np.cumsum(counts[self._targets]) - counts[self._targets]
+        self.roundings = repeats if repeats > 1 else 0
+
+    def forward(self, x: Array) -> Array:
+        y = np.take(x, self.index, axis=-1)
+        y[..., self.blank] = 0
+        return y
+
+    def backward(self, a: Array) -> Array:
+        out = np.zeros((*a.shape[:-1], self.inputs), a.dtype)
+        if self._order is None:
+            out[..., self.index[self._used]] = a[..., self._used]
+        else:
+            out[..., self._targets] = np.add.reduceat(a[..., self._order], self._starts, axis=-1)
+        return out
+
+    def with_weights(self, function: Callable[[Array], Array]) -> Take:
+        del function
+        return self
+
+
+class Scale:
+    """``y[i] = weight[i] x[i]``."""
+
+    roundings = 1
+
+    def __init__(self, weight: Array) -> None:
+        self.weight = weight.reshape(-1)
+        self.inputs = self.outputs = self.weight.size
+
+    def forward(self, x: Array) -> Array:
+        return x * self.weight
+
+    backward = forward
+
+    def with_weights(self, function: Callable[[Array], Array]) -> Scale:
+        return Scale(function(self.weight))
+
+
+class Dense:
+    """``y[g, p] = weight[g] x[g, p]`` for groups ``g`` (their own matrix) and positions ``p`` (shared)."""
+
+    def __init__(self, weight: Array, positions: int = 1) -> None:
+        self.weight, self.positions = weight, positions
+        groups, rows, columns = weight.shape
+        self.inputs, self.outputs = groups * positions * columns, groups * positions * rows
+        self.roundings = max(rows, columns)
+
+    def forward(self, x: Array) -> Array:
+        return self._apply(x, np.swapaxes(self.weight, 1, 2))
+
+    def backward(self, a: Array) -> Array:
+        return self._apply(a, self.weight)
+
+    def _apply(self, x: Array, weight: Array) -> Array:
+        groups, length = weight.shape[:2]
+        if groups == 1:
+            y = x.reshape(-1, length) @ weight[0]
+        else:
+            y = np.matmul(x.reshape(-1, groups, self.positions, length), weight)
+        return y.reshape(*x.shape[:-1], groups * self.positions * weight.shape[2])
+
+    def with_weights(self, function: Callable[[Array], Array]) -> Dense:
+        return Dense(function(self.weight), self.positions)
+
+
+class Adjoint:
+    """The transpose of a map."""
+
+    def __init__(self, inner: Map) -> None:
+        self.inner = inner
+        self.inputs, self.outputs, self.roundings = inner.outputs, inner.inputs, inner.roundings
+
+    def forward(self, x: Array) -> Array:
+        return self.inner.backward(x)
+
+    def backward(self, a: Array) -> Array:
+        return self.inner.forward(a)
+
+    def with_weights(self, function: Callable[[Array], Array]) -> Adjoint:
+        return Adjoint(self.inner.with_weights(function))
+
+
+Map: TypeAlias = Take | Scale | Dense | Adjoint
+Chain: TypeAlias = tuple[Map, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One tensor of the normal form.
+
+    Attributes:
+        size: number of elements.
+        terms: (source node, chain of maps) of an affine node.
+        bias: the constant part, or None.
+        relu: source of a rectifier, else -1.
+        error: the true weights and bias differ from the stored ones by at most ``error`` relatively.
+        roundings: float32 roundings of the original operator per product (level ``float32``).
+        tensor: ONNX tensor that a rectifier belongs to.
+    """
+
+    size: int
+    terms: tuple[tuple[int, Chain], ...] = ()
+    bias: Array | None = None
+    relu: int = -1
+    error: float = 0.0
+    roundings: int = 0
+    tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A stored or folded tensor: floats in float64, integers in int64, or bool.
+
+    ``error`` bounds ``|true - data| / |data|``; ``roundings`` counts the model's own float32 ones.
+    """
+
+    data: Array
+    error: float = 0.0
+    roundings: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def exact(self) -> bool:
+        return self.error == 0 and self.roundings == 0
+
+    @property
+    def is_float(self) -> bool:
+        return self.data.dtype.kind == "f"
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """A tensor that depends on the input: a node seen with a shape."""
+
+    node: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def index(self) -> Array:
+        """Every element's flat index, in the tensor's shape."""
+        return np.arange(self.size, dtype=np.int64).reshape(self.shape)
+
+
+Value: TypeAlias = Const | Var
+
+
+class Lowering:
+    """Builds the list of nodes; node 0 is the input of the whole (possibly combined) network."""
+
+    def __init__(self, inputs: int) -> None:
+        self.nodes: list[Node] = [Node(inputs)]
+        self.tensor = ""  # output of the ONNX node being lowered
+
+    def _append(self, node: Node) -> int:
+        guard((node.size,))
+        if len(self.nodes) >= MAX_NODES:
+            raise LimitExceeded(f"the network needs over {MAX_NODES} tensors; the checker refuses it")
+        arrays = [node.bias] if node.bias is not None else []
+        arrays += [m.weight for _, chain in node.terms for m in chain if isinstance(m, Scale | Dense)]
+        if not all(np.isfinite(a).all() for a in arrays):
+            raise ModelInvalid(f"tensor '{self.tensor}': NaN or infinite weights; export the model again")
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def affine(
+        self,
+        terms: Sequence[tuple[Var, Chain]],
+        shape: Sequence[int],
+        bias: Array | None = None,
+        *,
+        error: float = 0.0,
+        roundings: int = 0,
+    ) -> Var:
+        """``sum chain(x) + bias``, in the given shape."""
+        size = math.prod(shape)
+        for x, chain in terms:
+            outputs = chain[-1].outputs if chain else x.size
+            assert outputs == size
+        flat = None if bias is None else np.broadcast_to(bias, tuple(shape)).reshape(-1).astype(np.float64)
+        pairs = tuple((x.node, chain) for x, chain in terms)
+        return Var(self._append(Node(size, pairs, flat, -1, error, roundings)), tuple(shape))
+
+    def relu(self, x: Var) -> Var:
+        """``max(x, 0)``: the next rectifier."""
+        return Var(self._append(Node(x.size, relu=x.node, tensor=self.tensor)), x.shape)
+
+    def take(self, x: Var, index: Array, fill: Array | None = None) -> Var:
+        """Elements by flat index; -1 stands for ``fill`` (0)."""
+        if index.size == x.size and np.array_equal(index.reshape(-1), np.arange(x.size)):
+            return Var(x.node, index.shape)
+        guard(index.shape)
+        return self.affine([(x, (Take(index, x.size),))], index.shape, fill)
+
+    def shift(
+        self, x: Var, bias: Array, shape: tuple[int, ...], *, error: float = 0.0, roundings: int = 0
+    ) -> Var:
+        """``x + bias``; joined with the affine map before it where that has no bias (both exact sums)."""
+        before = self.nodes[x.node]
+        if x.shape == shape and before.terms and before.bias is None and before.error == error == 0:
+            flat = np.broadcast_to(bias, shape).reshape(-1).astype(np.float64)
+            joined = Node(before.size, before.terms, flat, -1, 0.0, before.roundings + roundings)
+            return Var(self._append(joined), shape)
+        return self.affine([(x, expand(x, shape))], shape, bias, error=error, roundings=roundings)
+
+    def scaled(
+        self, x: Var, weight: Array, bias: Array | None = None, *, error: float = 0.0, roundings: int = 0
+    ) -> Var:
+        """``weight * x + bias`` with numpy's broadcasting."""
+        shape = np.broadcast_shapes(x.shape, weight.shape, () if bias is None else bias.shape)
+        factor = Scale(np.broadcast_to(weight, guard(shape)).astype(np.float64))
+        return self.affine([(x, (*expand(x, shape), factor))], shape, bias, error=error, roundings=roundings)
+
+    def combine(self, pairs: Sequence[tuple[float, Var]], *, error: float = 0.0, roundings: int = 0) -> Var:
+        """``sum c * x`` with numpy's broadcasting."""
+        shape = np.broadcast_shapes(*(x.shape for _, x in pairs))
+        terms: list[tuple[Var, Chain]] = []
+        for c, x in pairs:
+            chain: Chain = expand(x, shape)
+            terms.append((x, chain if c == 1 else (*chain, Scale(np.full(math.prod(shape), float(c))))))
+        return self.affine(terms, shape, error=error, roundings=roundings)
+
+    def variable(self, value: Value) -> Var:
+        """A constant as a node without sources."""
+        if isinstance(value, Var):
+            return value
+        if not value.is_float:
+            raise ValueError("an integer constant meets the network's floating-point data")
+        return self.affine([], value.shape, value.data, error=value.error, roundings=value.roundings)
+
+    def maximum(self, a: Var, b: Var) -> Var:
+        """``b + relu(a - b)``."""
+        return self.combine([(1, b), (1, self.relu(self.combine([(1, a), (-1, b)])))])
+
+    def minimum(self, a: Var, b: Var) -> Var:
+        """``b - relu(b - a)``."""
+        return self.combine([(1, b), (-1, self.relu(self.combine([(1, b), (-1, a)])))])
+
+
+def expand(x: Var, shape: tuple[int, ...]) -> Chain:
+    """The chain that broadcasts ``x`` to ``shape``."""
+    if x.size == math.prod(guard(shape)):
+        return ()
+    return (Take(np.broadcast_to(x.index(), shape), x.size),)
+
+
+def guard(shape: Sequence[int]) -> tuple[int, ...]:
+    """``shape``, refused when a tensor of it is too large."""
+    if math.prod(int(s) for s in shape) > MAX_ELEMENTS:
+        raise LimitExceeded(f"a tensor of shape {list(shape)} is too large for the checker")
+    return tuple(int(s) for s in shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The part of the normal form that reaches the output; node 0 is the input, the last is ``output``."""
+
+    nodes: tuple[Node, ...]
+    output: int
+
+    @property
+    def rectifiers(self) -> list[int]:
+        """Ids of the rectifiers, in order."""
+        return [i for i, node in enumerate(self.nodes) if node.relu >= 0]
+
+    @property
+    def neurons(self) -> int:
+        """Number of rectified elements."""
+        return sum(self.nodes[i].size for i in self.rectifiers)
+
+
+def prune(nodes: Sequence[Node], output: int) -> Network:
+    """Drops what does not reach ``output``; order is kept."""
+    alive = {0, output}
+    for i in range(output, 0, -1):
+        if i in alive:
+            alive.update(source for source, _ in nodes[i].terms)
+            if nodes[i].relu >= 0:
+                alive.add(nodes[i].relu)
+    number = {old: new for new, old in enumerate(sorted(alive))}
+    kept: list[Node] = []
+    for old in number:
+        node = nodes[old]
+        terms = tuple((number[source], chain) for source, chain in node.terms)
+        relu = number[node.relu] if node.relu >= 0 else -1
+        kept.append(Node(node.size, terms, node.bias, relu, node.error, node.roundings, node.tensor))
+    return Network(tuple(kept), number[output])

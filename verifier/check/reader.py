@@ -1,0 +1,185 @@
+"""Reads a certificate file. Everything in it is hostile until its type, shape and range are checked."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+
+from bounds.errors import BadInput, CertificateInvalid, CertificateRejected, LimitExceeded
+from verifier.check.network import Array
+from verifier.verdict import Semantics, Status
+
+FORMAT, VERSION = "surebound-certificate", 1
+MAX_JSON = 1 << 28
+MAX_BYTES = 1 << 33  # of all arrays together, decompressed
+ARRAYS: Mapping[str, tuple[str, str]] = {
+    # name -> element type, shape: T nodes, E evidence, B boxes, N neurons, P packed neurons
+    "node_dim": ("<i4", "T"),
+    "node_at": ("<f8", "T"),
+    "node_left": ("<i4", "T"),
+    "ev_node": ("<i4", "E"),
+    "ev_disjunct": ("<i4", "E"),
+    "ev_row": ("<i4", "E"),
+    "ev_exact": ("|u1", "E"),
+    "ev_slopes": ("|u1", "EN"),
+    "box_node": ("<i4", "B"),
+    "box_slopes": ("|u1", "BP"),
+}
+_KEYS = {
+    "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,
+    "relus": list, "producer": dict, "root_precision": int, "forward": bool,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A well-formed certificate; whether it proves anything is another question."""
+
+    verdict: Status
+    semantics: Semantics
+    models: tuple[tuple[str, str], ...]
+    language: str
+    property_sha256: str
+    property_text: str
+    relus: tuple[tuple[str, int], ...]
+    forward: bool
+    witness: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+
+def read(path: Path) -> Certificate:
+    """Reads and validates the container.
+
+    Raises:
+        BadInput: the file cannot be read.
+        CertificateInvalid: not a certificate of this version.
+        LimitExceeded: larger than a stated limit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise CertificateInvalid(f"{path}: not a readable certificate ({error}); create it again") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CertificateInvalid(f"{path}: damaged or not a ZIP file ({error}); create it again") from None
+
+
+def _invalid(what: str) -> NoReturn:
+    raise CertificateInvalid(f"certificate: {what}; create it again")
+
+
+def _read(archive: zipfile.ZipFile) -> Certificate:
+    files = {info.filename: info for info in archive.infolist()}
+    if len(files) != len(archive.infolist()) or "certificate.json" not in files:
+        _invalid("names are repeated, or certificate.json is missing")
+    size = sum(info.file_size for info in files.values())
+    if files["certificate.json"].file_size > MAX_JSON or size > MAX_BYTES:
+        raise LimitExceeded(f"certificate: {size} bytes when decompressed are over the limit of {MAX_BYTES}")
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in files.values()):
+        _invalid("compressed by another method than deflate")
+    document = _json(archive.read("certificate.json"))
+    verdict = Status(document["verdict"])
+    sat = verdict is Status.SAT
+    wanted = {"certificate.json"} | (set() if sat else {f"arrays/{name}.npy" for name in ARRAYS})
+    if set(files) != wanted:
+        _invalid(f"holds {sorted(set(files) ^ wanted)[:4]} too many or too few")
+    relus = tuple((_text(r, "tensor"), _count(r, "size")) for r in document["relus"])
+    neurons = sum(n for _, n in relus)
+    arrays: dict[str, Array] = {}
+    sizes = {"N": neurons, "P": (neurons + 7) // 8}
+    for name in () if sat else ARRAYS:
+        with archive.open(f"arrays/{name}.npy") as stream:
+            arrays[name] = _array(stream, name, sizes)
+    prop = document["property"]
+    return Certificate(
+        verdict,
+        Semantics(document["semantics"]),
+        tuple((_text(m, "name"), _text(m, "sha256")) for m in document["models"]),
+        _text(prop, "language"),
+        _text(prop, "sha256"),
+        _text(prop, "text"),
+        relus,
+        document["forward"],
+        document.get("witness", {}),
+        arrays,
+    )
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        if len({k for k, _ in pairs}) != len(pairs):
+            _invalid("a key of certificate.json is repeated")
+        return dict(pairs)
+
+    try:
+        document: Any = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=_invalid)
+    except RecursionError:
+        _invalid("certificate.json is nested too deeply")
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        _invalid(f"is not a {FORMAT}")
+    found: dict[str, Any] = document
+    if found.get("version") != VERSION or isinstance(found["version"], bool):
+        _invalid(f"version {found.get('version')!r} is not {VERSION}")
+    wanted = set(_KEYS) | ({"witness"} if found.get("verdict") == Status.SAT.value else set())
+    if set(found) != wanted:
+        _invalid(f"keys {sorted(set(found) ^ wanted)[:4]} too many or too few")
+    if any(type(found[key]) is not kind for key, kind in _KEYS.items()) or found["root_precision"] != 64:
+        _invalid("a value of certificate.json has the wrong type")
+    if found["verdict"] not in (Status.SAT.value, Status.UNSAT.value):
+        _invalid(f"verdict {found['verdict']!r} needs no certificate")
+    if "witness" in found and not isinstance(found["witness"], dict):
+        _invalid("the witness is not an object")
+    return found
+
+
+def _text(holder: Any, key: str) -> str:
+    if not isinstance(holder, dict) or not isinstance(holder.get(key), str):
+        _invalid(f"'{key}' is missing or not a string")
+    return holder[key]
+
+
+def _count(holder: Any, key: str) -> int:
+    value: Any = holder.get(key) if isinstance(holder, dict) else None
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        _invalid(f"'{key}' is missing or not a size")
+    return value
+
+
+def _array(stream: IO[bytes], name: str, sizes: dict[str, int]) -> Array:
+    """One npy file, never through pickle: the header is compared with what is expected, then the bytes."""
+    dtype, letters = ARRAYS[name]
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        _invalid(f"{name}: npy version {version}")
+    one = version == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+    shape, fortran, found = read_header(stream)
+    if found.hasobject or found.str != dtype or len(shape) != len(letters):
+        _invalid(f"{name}: is {found.str} of shape {shape}, not {dtype} of {len(letters)} dimensions")
+    for letter, n in zip(letters, shape, strict=True):
+        if sizes.setdefault(letter, n) != n:
+            _invalid(f"{name}: has {n} where {sizes[letter]} are expected")
+    if fortran and len(shape) > 1:
+        _invalid(f"{name}: is in Fortran order")
+    count = math.prod(shape) * found.itemsize
+    if count > MAX_BYTES:
+        raise LimitExceeded(f"certificate: {name} takes {count} bytes, over the limit of {MAX_BYTES}")
+    data = stream.read(count)
+    if len(data) != count or stream.read(1):
+        _invalid(f"{name}: holds less or more than its shape says")
+    return np.frombuffer(data, found).reshape(shape)
+
+
+def reject(step: str, detail: str) -> NoReturn:
+    """The certificate is readable, but does not prove its claim."""
+    raise CertificateRejected(step, detail)

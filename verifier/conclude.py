@@ -1,0 +1,198 @@
+"""The two chokepoints: the only functions that may say ``unsat`` and ``sat``.
+
+``unsat`` is concluded from a ledger in which every piece of every input box was settled. ``sat`` is
+concluded from a point that lies in the exact box and was confirmed on the original model, by
+onnxruntime's own outputs or, at level ``real``, by rigorous evaluation over the reals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from bounds.evaluate import evaluate
+from bounds.graph import Array, Op
+from bounds.kernels.numpy import NumpyKernels
+from bounds.methods.rule import Rule, relax_boxes
+from bounds.numerics import FLOAT64
+from bounds.plan import compile_plan
+from verifier.problem import Problem, exact_array, float64_box
+from verifier.spec.check_point import inside, violation
+from verifier.spec.model import Case, Row
+from verifier.verdict import Semantics, Status, Witness
+
+# exact rational evaluation costs about a microsecond per multiply-add and its numbers grow
+_EXACT_WORK = 300_000
+
+
+class Ledger:
+    """Counts nodes of the split trees: every node is split once or settled once, or stays open.
+
+    A node is settled when every group of its case is refuted on its box (here or at an ancestor), or
+    when the exact box is empty.
+    """
+
+    def __init__(self, roots: int) -> None:
+        self.created = roots
+        self.roots = roots
+        self.splits = 0
+        self.settled = 0
+        self.abandoned = 0
+
+    def split(self, count: int) -> None:
+        """``count`` open nodes were split into two children each."""
+        self.splits += count
+        self.created += 2 * count
+
+    def settle(self, refuted: Array) -> None:
+        """Nodes whose groups (``D K``) are all refuted; anything else is a defect."""
+        if not bool(np.all(refuted)):
+            raise AssertionError("a node was reported settled with an open group")
+        self.settled += len(refuted)
+
+    def abandon(self, count: int) -> None:
+        """Nodes given up: they can never be counted as settled."""
+        self.abandoned += count
+
+    @property
+    def open(self) -> int:
+        """Nodes neither split nor settled."""
+        return self.created - self.splits - self.settled
+
+
+def unsat(ledger: Ledger) -> Status:
+    """The only place that says ``unsat``.
+
+    Raises:
+        AssertionError: if anything is left open; callers ask only when they believe all is settled.
+    """
+    if ledger.open != 0 or ledger.abandoned != 0 or ledger.roots < 1:
+        raise AssertionError(
+            f"unsat refused: {ledger.open} of {ledger.created} nodes open, {ledger.abandoned} abandoned"
+        )
+    return Status.UNSAT
+
+
+@dataclass(frozen=True, slots=True)
+class Sat:
+    """A concluded ``sat``."""
+
+    status: Status
+    witness: Witness
+
+
+def sat(problem: Problem, case: int, point: Array, semantics: Semantics) -> Sat | None:
+    """The only place that says ``sat``: confirms a candidate, or returns None.
+
+    Args:
+        problem: the query.
+        case: index of the case whose box the candidate is meant to lie in.
+        point: flat candidate (float64); it is moved to the nearest representable point of the box.
+        semantics: at level ``float32`` only onnxruntime's own outputs count.
+
+    Soundness: membership is tested in exact rationals; onnxruntime's outputs are compared exactly.
+    """
+    box = problem.property.cases[case]
+    if box.empty:
+        return None
+    x, representable = _into_box(problem, box, point)
+    values = np.array([float(v) for v in x])
+    y = problem.replay(values)
+    if not y:
+        return None
+    found = violation(problem.property, x, y) if representable else None
+    if found is not None:
+        return Sat(Status.SAT, Witness(tuple(x), tuple(y), *found, "replayed", _versions()))
+    if semantics is not Semantics.REAL or not inside(box, x):
+        return None
+    disjunct = _rigorous(problem, box, x)
+    if disjunct is None:
+        return None
+    return Sat(Status.SAT, Witness(tuple(x), tuple(y), case, disjunct, "rigorous", _versions()))
+
+
+def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction], bool]:
+    """The candidate as exact numbers inside the box; whether all are representable in the model's type."""
+    x: list[Fraction] = []
+    representable = True
+    for value, lo, hi, name in zip(point, box.lower, box.upper, problem.dtypes, strict=True):
+        kind = np.float64 if name == "float64" else np.float32
+        v = kind(value)
+        if not np.isfinite(v):
+            v = kind(float(lo))
+        if Fraction(float(v)) < lo:
+            v = _at_least(kind, lo)
+        elif Fraction(float(v)) > hi:
+            v = -_at_least(kind, -hi)
+        exact = Fraction(float(v))
+        if not lo <= exact <= hi:
+            representable = False
+            exact = lo  # no representable number in [lo, hi]: take an end, confirmed rigorously or not at all
+        x.append(exact)
+    return x, representable
+
+
+def _at_least(kind: type[np.floating], value: Fraction) -> np.floating:
+    """The least number of a floating-point type that is not below a rational."""
+    v = kind(float(value))
+    while np.isfinite(v) and Fraction(float(v)) < value:
+        v = np.nextafter(v, kind(np.inf))
+    while np.isfinite(v) and Fraction(float(np.nextafter(v, kind(-np.inf)))) >= value:
+        v = np.nextafter(v, kind(-np.inf))
+    return v
+
+
+def _rigorous(problem: Problem, box: Case, x: list[Fraction]) -> int | None:
+    """Index of a disjunct that holds at x over the reals, proved by enclosing the outputs."""
+    low, high = _enclosure(problem, x)
+    for d, rows in enumerate(box.disjuncts):
+        if all(_surely(row, x, low, high) for row in rows):
+            return d
+    return None
+
+
+def _enclosure(problem: Problem, x: list[Fraction]) -> tuple[list[Fraction], list[Fraction]]:
+    """Rational bounds of the real outputs at x: exact when the network is small, else float64 intervals."""
+    graph = problem.original
+    exact_weights = all(n.weight_error == 0.0 for n in graph.nodes)
+    work = sum(
+        n.size * (n.params["weight"].shape[1] if n.op is Op.LINEAR else 1)
+        for n in graph.nodes
+        if n.op not in (Op.CONV, Op.CONV_TRANSPOSE)
+    )
+    convolutions = any(n.op in (Op.CONV, Op.CONV_TRANSPOSE) for n in graph.nodes)
+    if exact_weights and not convolutions and work <= _EXACT_WORK:
+        y = [Fraction(v) for v in evaluate(graph, exact_array(x)[None])[0]]
+        return y, y
+    plan = compile_plan(graph, NumpyKernels(FLOAT64))
+    lo, hi = float64_box(x, x)
+    tape = relax_boxes(plan, lo[None], hi[None], Rule(forward=False, refine=False))
+    low: list[Fraction] = []
+    high: list[Fraction] = []
+    for slot in plan.outputs:
+        a, b = tape.outputs[slot]
+        if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
+            return [], []
+        low += [Fraction(float(v)) for v in a[0]]
+        high += [Fraction(float(v)) for v in b[0]]
+    return low, high
+
+
+def _surely(row: Row, x: list[Fraction], low: list[Fraction], high: list[Fraction]) -> bool:
+    """Whether the row holds for every y between ``low`` and ``high``."""
+    if row.outputs and not low:
+        return False
+    total = row.constant
+    for j, c in row.inputs.items():
+        total += c * x[j]
+    for i, c in row.outputs.items():
+        total += c * (high[i] if c > 0 else low[i])
+    return row.holds(total)
+
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    import onnxruntime
+
+    return (("numpy", np.__version__), ("onnxruntime", str(onnxruntime.__version__)))

@@ -1,0 +1,61 @@
+"""How long and how large a search may be: seconds, subproblems, bytes, and a caller who may cancel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from verifier.verdict import UnknownReason
+
+
+class Budget:
+    """Limits on one run, on the monotonic clock.
+
+    Args:
+        seconds: time limit from ``started`` on, or None.
+        domains: subproblems that may be bounded, or None.
+        memory: bytes the open subproblems may take, or None.
+        cancelled: polled; true stops the run.
+        started: monotonic time at which the clock began (default: now).
+    """
+
+    def __init__(
+        self,
+        seconds: float | None = None,
+        domains: int | None = None,
+        memory: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        *,
+        started: float | None = None,
+    ) -> None:
+        self.started = time.monotonic() if started is None else started
+        self.deadline = None if seconds is None else self.started + seconds
+        self.domains = domains
+        self.memory = memory
+        self._cancelled = cancelled or (lambda: False)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left (infinite without a limit)."""
+        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+    def should_stop(self) -> bool:
+        """True when time is up or the caller cancelled (cheap: polled inside bounding)."""
+        return self._cancelled() or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def exhausted(self, domains: int, held_bytes: int) -> UnknownReason:
+        """Why the search must stop now, or ``NONE``."""
+        if self._cancelled():
+            return UnknownReason.CANCELLED
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return UnknownReason.TIMEOUT
+        if self.domains is not None and domains >= self.domains:
+            return UnknownReason.DOMAINS
+        if self.memory is not None and held_bytes > self.memory:
+            return UnknownReason.MEMORY
+        return UnknownReason.NONE

@@ -1,0 +1,95 @@
+"""The falsifier: cheap candidates first, then descent with restarts, then the worst open leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bounds.domain import Domains, Objectives
+from bounds.graph import Array
+from bounds.plan import Plan
+from verifier.conclude import Sat
+from verifier.search.falsify.points import Descent
+
+Confirm = Callable[[Array], Sat | None]
+
+_RESTARTS = 24
+_STEPS = 40
+_LEAF_POINTS = 16
+_LEAF_STEPS = 8
+
+
+class Falsifier:
+    """Looks for counterexamples of one set of objectives and hands them to ``confirm``.
+
+    Args:
+        plan, objectives: the network and what must not hold.
+        confirm: the chokepoint; it returns a verdict or None.
+        seed: of the random starts.
+    """
+
+    def __init__(self, plan: Plan, objectives: Objectives, confirm: Confirm, seed: int) -> None:
+        self.descent = Descent(plan, objectives)
+        self.confirm = confirm
+        self.random = np.random.default_rng(seed)
+        self._tried: set[bytes] = set()
+        # one evaluation of a large network costs what bounding it costs: fewer restarts then
+        self._restarts = int(np.clip(2e9 / (plan.work * _STEPS * 4), 4, _RESTARTS))
+
+    def corners(self, lo: Array, hi: Array) -> Array:
+        """Centre and some corners of the root box."""
+        d = len(lo)
+        count = 2**d if d <= 5 else 16
+        bits = (
+            (np.arange(count)[:, None] >> np.arange(d)) & 1 if d <= 5 else self.random.integers(0, 2, (count, d))
+        )
+        return np.concatenate([((lo + hi) / 2)[None], np.where(bits, hi, lo)])
+
+    def root(self, lo: Array, hi: Array) -> Sat | None:
+        """The cheap candidates of a whole box."""
+        return self.check(self.corners(lo, hi))
+
+    def check(self, x: Array) -> Sat | None:
+        """Confirms the points that violate in ordinary arithmetic, the clearest first."""
+        values = self.descent.groups(self.descent.values(x)).min(axis=1)
+        for i in np.argsort(values)[:4]:
+            # a little above zero is worth a try: the original model rounds differently
+            if not values[i] <= self._near(values):
+                break
+            key = x[i].tobytes()
+            if key in self._tried:
+                continue
+            if len(self._tried) < 100_000:
+                self._tried.add(key)
+            found = self.confirm(x[i])
+            if found is not None:
+                return found
+        return None
+
+    def _near(self, values: Array) -> float:
+        finite = values[np.isfinite(values)]
+        return 4e-7 * float(np.abs(finite).max()) if len(finite) else 0.0
+
+    def descend(self, lo: Array, hi: Array, guess: Array | None = None) -> Sat | None:
+        """Descent from random points of the root box, restarts spread over the disjuncts."""
+        groups = self.descent.objectives.groups
+        count = max(self._restarts, min(groups, 2 * self._restarts))
+        x = lo + self.random.random((count, len(lo))) * (hi - lo)
+        x[0] = (lo + hi) / 2
+        if guess is not None:
+            x[1] = guess
+        target = np.arange(count) % groups
+        los, his = np.broadcast_to(lo, x.shape), np.broadcast_to(hi, x.shape)
+        return self.check(self.descent.improve(x, los, his, target, _STEPS))
+
+    def leaves(self, domains: Domains, guesses: Array, lower: Array) -> Sat | None:
+        """The linear bounds' own minimisers in open boxes, the worst of them improved."""
+        found = self.check(guesses)
+        if found is not None:
+            return found
+        value = np.where(domains.open, lower, np.inf).min(axis=1)
+        pick = np.argsort(value)[:_LEAF_POINTS]
+        target = np.where(domains.open, lower, np.inf)[pick].argmin(axis=1)
+        points = self.descent.improve(guesses[pick], domains.lo[pick], domains.hi[pick], target, _LEAF_STEPS)
+        return self.check(points)

@@ -1,0 +1,156 @@
+"""The search: one loop, no formulas. Bound a block, refute, try to falsify, split, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bounds.domain import Domains
+from bounds.graph import Array
+from bounds.methods.bounder import BoundResult, Evidence
+from bounds.methods.rule import Stopped
+from verifier.conclude import Ledger, Sat
+from verifier.search.branch import input_split
+from verifier.search.budget import Budget
+from verifier.search.falsify.falsifier import Falsifier
+from verifier.search.frontier import Frontier
+from verifier.search.settle import Settler
+from verifier.search.trace import Tracer
+from verifier.verdict import UnknownReason
+
+# multiply-adds of one block: large enough to hide the interpreter, small enough for a prompt stop
+_BLOCK_WORK = 6e8
+_BLOCK_MOST = 512
+
+Watch = Callable[[int, int, float, float | None], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the search of one case ended: ``sat`` set, or ``reason`` set, or everything settled.
+
+    Attributes:
+        sat: a concluded violation.
+        reason: why it stopped with subproblems open.
+        bounded: subproblems bounded; leaves: of these settled.
+        closed: fraction of the box proved.
+        worst: least lower bound still open.
+    """
+
+    sat: Sat | None = None
+    reason: UnknownReason = UnknownReason.NONE
+    bounded: int = 0
+    leaves: int = 0
+    closed: float = 0.0
+    worst: float | None = None
+
+
+@dataclass(slots=True)
+class Search:
+    """One case's search and its collaborators.
+
+    Attributes:
+        settler: bounds blocks; falsifier: None to prove only.
+        budget, ledger, tracer: limits, accounting, listeners (tracer None: no evidence kept).
+        next_id: hands out node ids across cases.
+        watch: called with (bounded, open, closed fraction, worst bound) after every block.
+    """
+
+    settler: Settler
+    falsifier: Falsifier | None
+    budget: Budget
+    ledger: Ledger
+    tracer: Tracer | None
+    next_id: int
+    watch: Watch | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def run(self, lo: Array, hi: Array, root: int) -> Outcome:
+        """Searches the box ``lo, hi: d`` whose tree node is ``root``."""
+        out = self.outcome
+        groups = self.settler.fast.objectives.groups
+        frontier = Frontier(
+            Domains(
+                lo[None].copy(),
+                hi[None].copy(),
+                np.array([root]),
+                np.ones((1, groups), dtype=bool),
+                np.full(1, -np.inf),
+                np.ones(1),
+            )
+        )
+        if self.falsifier and (found := self.falsifier.root(lo, hi)):
+            out.sat = found
+            return out
+        width, block = hi - lo, 1
+        while len(frontier):
+            out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
+            if out.reason is not UnknownReason.NONE:
+                break
+            batch = frontier.pop(block)
+            try:
+                result, evidence = self.settler.bound(batch, self.budget.should_stop)
+            except Stopped:
+                frontier.push(batch)
+                out.reason = self.budget.exhausted(out.bounded, 0)
+                break
+            first = out.bounded == 0
+            out.bounded += len(batch)
+            still = self._refute(batch, result, evidence)
+            batch = batch.take(still)
+            if len(batch) and self.falsifier:
+                found = self.falsifier.leaves(batch, result.guesses[still], result.lower[still])
+                if first and found is None:
+                    found = self.falsifier.descend(lo, hi, result.guesses[0])
+                if found is not None:
+                    out.sat = found
+                    break
+            frontier.push(self._split(batch, result, still, width))
+            block = self._block(result, block)
+            if self.watch:
+                self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
+        out.worst = frontier.worst()
+        if out.sat is None and out.reason is UnknownReason.NONE and self.ledger.abandoned:
+            out.reason = UnknownReason.PRECISION
+        return out
+
+    def _refute(
+        self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]
+    ) -> Array:
+        """Books what was refuted; returns the mask of domains still open."""
+        if self.tracer is not None:
+            for index, e in evidence:
+                self.tracer.refuted(batch.take(index), e)
+        batch.open &= ~result.refuted
+        still = batch.open.any(axis=1)
+        closed = ~still
+        if closed.any():
+            self.ledger.settle(~batch.open[closed])
+            self.outcome.leaves += int(closed.sum())
+            self.outcome.closed += float(batch.volume[closed].sum())
+        batch.lb[:] = np.where(batch.open, result.lower, np.inf).min(axis=1)
+        return still
+
+    def _split(self, batch: Domains, result: BoundResult, still: Array, width: Array) -> Domains:
+        """Children of the open domains; those too small to split are abandoned (never counted as proved)."""
+        if len(batch) == 0:
+            return batch
+        dim, at, possible = input_split.choose(batch, result.scores[still], width)
+        if not possible.all():
+            self.ledger.abandon(int((~possible).sum()))
+            batch, dim, at = batch.take(possible), dim[possible], at[possible]
+        children = batch.split(dim, at, self.next_id)
+        self.ledger.split(len(batch))
+        if self.tracer is not None:
+            self.tracer.split(batch, dim, at, self.next_id)
+        self.next_id += 2 * len(batch)
+        return children
+
+    def _block(self, result: BoundResult, last: int) -> int:
+        """Size of the next block from the work the last one took (deterministic: no clock)."""
+        bounder = self.settler.fast
+        rows = bounder.objectives.rows * 2 + result.refined / max(len(result.lower), 1)
+        wanted = _BLOCK_WORK / (bounder.plan.work * max(rows, 1.0))
+        return int(np.clip(wanted, 1, min(_BLOCK_MOST, 4 * last)))

@@ -1,0 +1,144 @@
+"""Three arithmetics behind one bounder: float32 searches, float64 settles close calls, rationals decide ties.
+
+All three are rigorous. A block is first bounded in float32; boxes on which only rounding stands in the
+way are bounded again in float64, and what is then still within rounding of zero (a property that holds
+with equality) is tried in exact rational arithmetic while the network is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bounds.domain import Domains, Objectives
+from bounds.graph import Array, Graph
+from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Evidence
+from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding
+from verifier.problem import exact_array
+from verifier.spec.model import Case
+
+# exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
+_EXACT_WORK = 400_000
+_EXACT_BOXES = 64
+
+
+@dataclass(slots=True)
+class Settled:
+    """Counters of what the slower arithmetics decided."""
+
+    float64: int = 0
+    exact: int = 0
+
+
+class Settler:
+    """Bounds blocks of one case; see the module."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        case: Case,
+        objectives: Objectives,
+        *,
+        network: NetworkRounding | None,
+        evidence: bool,
+    ) -> None:
+        self._graph, self._case, self._objectives = graph, case, objectives
+        self._options = BounderOptions(evidence=evidence, network=network)
+        self.fast = BoxBounder(graph, objectives, FLOAT32, self._options)
+        if not self.fast.rule.forward:
+            # many inputs: the box will hardly be split, so the root deserves more steps
+            self._options = replace(self._options, iterations=20)
+            self.fast.options = self._options
+        self._fine: BoxBounder | None = None
+        self._exact: BoxBounder | None = None
+        self._exact_left = _EXACT_BOXES
+        self.counts = Settled()
+
+    @property
+    def fine(self) -> BoxBounder:
+        """The float64 bounder, made on first use."""
+        if self._fine is None:
+            self._fine = BoxBounder(self._graph, self._objectives, FLOAT64, self._options)
+        return self._fine
+
+    def bound(
+        self, domains: Domains, should_stop: Callable[[], bool]
+    ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
+        """Bounds the open groups of a block.
+
+        Returns:
+            The merged result, and evidence as pairs (indices into the block, evidence about them).
+        """
+        result = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop)
+        evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
+        unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)
+        if unsure.any():
+            index = np.flatnonzero(unsure)
+            finer = self.fine.bound(domains.lo[index], domains.hi[index], domains.open[index], should_stop)
+            taken = _merge(result, finer, index, evidence)
+            self.counts.float64 += taken
+            still = _close(finer) & ~(result.refuted[index] | ~domains.open[index]).all(axis=1)
+            if still.any():
+                self._ties(domains, result, index[still], evidence, should_stop)
+        return result, evidence
+
+    def _ties(
+        self,
+        domains: Domains,
+        result: BoundResult,
+        index: Array,
+        evidence: list[tuple[Array, Evidence]],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        rows = self.fast.objectives.rows + 2 * result.refined / max(len(domains), 1)
+        if self.fast.plan.work * rows > _EXACT_WORK or self._exact_left <= 0:
+            return
+        index = index[: self._exact_left]
+        self._exact_left -= len(index)
+        if self._exact is None:
+            options = replace(self._options, iterations=0)
+            self._exact = BoxBounder(self._graph, self._objectives, EXACT, options)
+        # the exact box: a decimal bound such as 0.1 is not a float64
+        low, high = exact_array(self._case.lower), exact_array(self._case.upper)
+        lo = np.stack([np.maximum(exact_array(domains.lo[i]), low) for i in index])
+        hi = np.stack([np.minimum(exact_array(domains.hi[i]), high) for i in index])
+        exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
+        self.counts.exact += _merge(result, exact, index, evidence)
+
+
+def _close(result: BoundResult) -> Array:
+    return result.close.any(axis=1)
+
+
+def _merge(
+    result: BoundResult, finer: BoundResult, index: Array, evidence: list[tuple[Array, Evidence]]
+) -> int:
+    """Takes over a finer result where it refutes all that was refuted before, and something more.
+
+    A node's evidence shares one set of intermediate slopes, so one box's evidence must come from one
+    arithmetic: it is replaced, never mixed.
+    """
+    better = (finer.refuted | ~result.refuted[index]).all(axis=1) & (finer.refuted & ~result.refuted[index]).any(
+        axis=1
+    )
+    if not better.any():
+        return 0
+    where = index[better]
+    result.refuted[where] = finer.refuted[better]
+    result.lower[where] = finer.lower[better]
+    result.close[where] = finer.close[better]
+    if finer.evidence is not None:
+        for i, (held_index, held) in enumerate(evidence):
+            keep = ~np.isin(held_index[held.box], where)
+            evidence[i] = (held_index, _entries(held, keep))
+        chosen = np.isin(finer.evidence.box, np.flatnonzero(better))
+        evidence.append((index, _entries(finer.evidence, chosen)))
+    return len(where)
+
+
+def _entries(e: Evidence, keep: Array) -> Evidence:
+    return replace(
+        e, box=e.box[keep], group=e.group[keep], row=e.row[keep], slopes=e.slopes[keep], exact=e.exact[keep]
+    )
