@@ -163,7 +163,7 @@ class GraphBuilder:
         """Declares node ``node`` as the next network output."""
         self._outputs.append(Port(name, node, self.nodes[node].shape, dtype))
 
-    def add(
+    def add(  # noqa: PLR0913 - one argument per field of a node
         self,
         op: Op,
         inputs: Sequence[int],
@@ -178,8 +178,15 @@ class GraphBuilder:
         """Adds one node (shape already inferred, see ``bounds.shapes``) and returns its id."""
         frozen = {k: _freeze(v) for k, v in (params or {}).items()}
         node = Node(
-            len(self.nodes), op, tuple(inputs), tuple(int(s) for s in shape),
-            MappingProxyType(frozen), roundings, weight_error, source, tensor,
+            len(self.nodes),
+            op,
+            tuple(inputs),
+            tuple(int(s) for s in shape),
+            MappingProxyType(frozen),
+            roundings,
+            weight_error,
+            source,
+            tensor,
         )
         self.nodes.append(node)
         return node.id
@@ -194,5 +201,5 @@ def _freeze(value: Any) -> Any:
         value = np.array(value)  # own copy, so that freezing does not surprise the caller
         value.setflags(write=False)
     elif isinstance(value, list):
-        value = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        value = tuple(value)
     return value

@@ -53,7 +53,5 @@ def join(parts: Sequence[Part], inputs: Sequence[Place], outputs: Sequence[tuple
             new[part.name, old.id] = len(nodes)
             sources = tuple(new[part.name, i] for i in old.inputs)
             nodes.append(replace(old, id=len(nodes), inputs=sources))
-    ends = tuple(
-        Port(name, new[p.part, p.node], graphs[p.part].nodes[p.node].shape) for name, p in outputs
-    )
+    ends = tuple(Port(name, new[p.part, p.node], graphs[p.part].nodes[p.node].shape) for name, p in outputs)
     return Graph(tuple(nodes), tuple(ports), ends)

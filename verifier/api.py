@@ -14,6 +14,7 @@ import numpy as np
 
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
+from bounds.kernels.allocator import keep_pages
 from bounds.numerics import NetworkRounding
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
@@ -61,6 +62,7 @@ def verify(
     Raises:
         SureboundError: the inputs cannot be used (nothing was decided).
     """
+    keep_pages()
     options = options or Options()
     budget = Budget(options.timeout, options.max_domains, options.memory or _default_memory(), cancel)
     run = _Run(options, budget, certificate, progress)
@@ -166,7 +168,11 @@ class _Run:
         budget = self.budget
         if budget.domains is not None:
             budget = Budget(
-                None, budget.domains - total.bounded, budget.memory, budget.should_stop, started=budget.started
+                None,
+                budget.domains - total.bounded,
+                budget.memory,
+                budget.should_stop,
+                started=budget.started,
             )
             budget.deadline = self.budget.deadline
         search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
@@ -174,7 +180,9 @@ class _Run:
         outcome.closed *= share
         return outcome, search.next_id
 
-    def _watcher(self, total: Outcome, share: float) -> Callable[[int, int, float, float | None], None] | None:
+    def _watcher(
+        self, total: Outcome, share: float
+    ) -> Callable[[int, int, float, float | None], None] | None:
         if self.progress is None:
             return None
         show = self.progress
@@ -223,7 +231,9 @@ class _Run:
                 seconds=self.budget.elapsed,
                 phases=self.phases,
             ),
-            lower_bound=None if decided or total.worst is None or not np.isfinite(total.worst) else total.worst,
+            lower_bound=None
+            if decided or total.worst is None or not np.isfinite(total.worst)
+            else total.worst,
             closed_fraction=1.0 if status is Status.UNSAT else min(total.closed, 1.0),
             certificate=path,
             model=", ".join(m.path for m in models) if models else str(given),
@@ -272,7 +282,11 @@ def _names(prop: Property, kind: str) -> tuple[str, ...]:
 def _strategy(problem: Problem, settlers: list[Settler]) -> str:
     graph = problem.graph
     neurons = sum(n.size for n in graph.relus)
-    how = "forward and backward linear bounds" if settlers and settlers[0].fast.rule.forward else "backward linear bounds"
+    how = (
+        "forward and backward linear bounds"
+        if settlers and settlers[0].fast.rule.forward
+        else "backward linear bounds"
+    )
     return (
         f"{graph.input_size} inputs, {neurons} rectified neurons: {how} in rigorous float32, "
         "splitting input ranges; close calls settled in float64, ties in exact rationals"

@@ -21,7 +21,13 @@ VERSION = 1
 
 
 def write_unsat(
-    path: str | Path, problem: Problem, semantics: Semantics, tracer: TreeTracer, *, forward: bool, version: str
+    path: str | Path,
+    problem: Problem,
+    semantics: Semantics,
+    tracer: TreeTracer,
+    *,
+    forward: bool,
+    version: str,
 ) -> None:
     """Writes a proof tree.
 
@@ -38,7 +44,9 @@ def write_unsat(
     _write(path, header, arrays)
 
 
-def write_sat(path: str | Path, problem: Problem, semantics: Semantics, witness: Witness, *, version: str) -> None:
+def write_sat(
+    path: str | Path, problem: Problem, semantics: Semantics, witness: Witness, *, version: str
+) -> None:
     """Writes a witness."""
     header = _header(problem, semantics, "sat", version) | {
         "forward": False,

@@ -111,7 +111,9 @@ def load_models(given: str | Path | Mapping[str, str | Path], prop: Property) ->
     if not isinstance(given, Mapping):
         if len(names) != 1:
             wanted = ", ".join(f"--network {n}=MODEL" for n in names)
-            raise QueryMismatch(f"the property speaks about {len(names)} networks, one model is given; use {wanted}")
+            raise QueryMismatch(
+                f"the property speaks about {len(names)} networks, one model is given; use {wanted}"
+            )
         return {names[0]: load(given)}
     if len(given) == 1 and len(names) == 1 and set(given) <= {"", names[0]}:
         return {names[0]: load(next(iter(given.values())))}
@@ -195,7 +197,8 @@ def _check_isomorphic(prop: Property, models: Mapping[str, Model]) -> None:
             continue
         a, b = models[ref.name].graph, models[ref.same_as].graph
         same = len(a.nodes) == len(b.nodes) and all(
-            (x.op, x.inputs, x.shape) == (y.op, y.inputs, y.shape) for x, y in zip(a.nodes, b.nodes, strict=True)
+            (x.op, x.inputs, x.shape) == (y.op, y.inputs, y.shape)
+            for x, y in zip(a.nodes, b.nodes, strict=True)
         )
         if not same:
             raise QueryMismatch(

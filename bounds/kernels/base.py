@@ -8,9 +8,12 @@ is written once. Arrays are whatever the backend uses; letters: ``D`` domains, `
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bounds.numerics import Precision
+
+if TYPE_CHECKING:
+    from bounds.ops.conv import ConvGeometry
 
 
 class Kernels(Protocol):
@@ -94,4 +97,36 @@ class Kernels(Protocol):
 
     def sum(self, a: Any, axis: int) -> Any:
         """Sum over one axis."""
+        ...
+
+    def total(self, a: Any) -> Any:
+        """Sum of all entries, as a scalar that need not have left the device."""
+        ...
+
+    def copy(self, a: Any) -> Any:
+        """A copy that may be written to."""
+        ...
+
+    def columns(self, a: Any, index: Any) -> Any:
+        """``a[:, index]`` for ``R n`` and an index of any shape (in the backend's form)."""
+        ...
+
+    def spread(self, a: Any, index: Any, size: int, *, unique: bool) -> Any:
+        """``R size``: column ``index[i]`` receives column i of ``a``; repeated ones (not ``unique``) add up."""
+        ...
+
+    def unit_rows(self, index: Any, size: int) -> Any:
+        """``len(index) size``: row r is one at column ``index[r]``."""
+        ...
+
+    def conv_weight(self, weight: Any, geometry: ConvGeometry) -> Any:
+        """A NumPy weight ``(O, C/groups, kh, kw)`` arranged for :meth:`conv` (still NumPy, nothing rounded)."""
+        ...
+
+    def conv(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:
+        """``M features``: the convolution of flat images ``M image``, by plain sums of products."""
+        ...
+
+    def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
+        """``M image``: the adjoint of :meth:`conv` on flat features."""
         ...

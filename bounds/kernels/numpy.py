@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bounds.numerics import Precision
+
+if TYPE_CHECKING:
+    from bounds.ops.conv import ConvGeometry
 
 _to_fraction = np.frompyfunc(Fraction, 1, 1)
 
@@ -29,7 +32,7 @@ class NumpyKernels:
     def array(self, values: Any) -> Any:
         array = np.asarray(values)
         if array.dtype.kind in "biu":
-            return array if not self._exact or array.dtype.kind == "b" else array
+            return array
         if self._exact:
             return _to_fraction(array) if array.size else array.astype(object)
         return np.ascontiguousarray(array, dtype=self.precision.dtype)
@@ -97,3 +100,65 @@ class NumpyKernels:
 
     def sum(self, a: Any, axis: int) -> Any:
         return a.sum(axis=axis)
+
+    def total(self, a: Any) -> Any:
+        return float(a.sum())
+
+    def copy(self, a: Any) -> Any:
+        return a.copy()
+
+    def columns(self, a: Any, index: Any) -> Any:
+        return a[:, index]
+
+    def spread(self, a: Any, index: Any, size: int, *, unique: bool) -> Any:
+        out = self.zeros(len(a), size)
+        if unique:
+            out[:, index] = a
+            return out
+        # add.at is slow: add one layer of repetitions after the other
+        order = np.argsort(index, kind="stable")
+        target = index[order]
+        rank = np.arange(target.size) - np.searchsorted(target, target)
+        for r in range(int(rank.max()) + 1):
+            pick = rank == r
+            out[:, target[pick]] += a[:, order[pick]]
+        return out
+
+    def unit_rows(self, index: Any, size: int) -> Any:
+        unit = self.zeros(len(index), size)
+        unit[range(len(index)), index] = self.array(np.ones(1))[0]
+        return unit
+
+    def conv_weight(self, weight: Any, geometry: ConvGeometry) -> Any:
+        """``(kh kw, groups, O/groups, C/groups)``: one matrix per tap."""
+        g = geometry
+        shaped = weight.reshape(g.groups, g.o // g.groups, g.c // g.groups, *g.kernel)
+        return np.ascontiguousarray(shaped.transpose(3, 4, 0, 1, 2)).reshape(
+            -1, g.groups, g.o // g.groups, g.c // g.groups
+        )
+
+    def conv(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:
+        # sum over taps of a (grouped) channel product
+        g = geometry
+        m = len(x) * g.n
+        height, width = g.padded
+        top, left = g.pads[0], g.pads[1]
+        image = self.zeros(m, g.groups, g.c // g.groups, height, width)
+        image[..., top : top + g.h, left : left + g.w] = x.reshape(m, g.groups, g.c // g.groups, g.h, g.w)
+        out = self.zeros(m, g.groups, g.o // g.groups, g.p * g.q)
+        for t, (_, _, rows, columns) in enumerate(g.taps()):
+            patch = image[..., rows, columns].reshape(m, g.groups, g.c // g.groups, g.p * g.q)
+            out += self.matmul(weight[t], patch)
+        return out.reshape(len(x), -1)
+
+    def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
+        g = geometry
+        m = len(a) * g.n
+        height, width = g.padded
+        top, left = g.pads[0], g.pads[1]
+        features = a.reshape(m, g.groups, g.o // g.groups, g.p * g.q)
+        image = self.zeros(m, g.groups, g.c // g.groups, height, width)
+        for t, (_, _, rows, columns) in enumerate(g.taps()):
+            part = self.matmul(weight[t].swapaxes(-1, -2), features)
+            image[..., rows, columns] += part.reshape(m, g.groups, g.c // g.groups, g.p, g.q)
+        return image[..., top : top + g.h, left : left + g.w].reshape(len(a), -1)

@@ -156,4 +156,3 @@ def concretize(tape: Tape, a: Any, rows: Rows) -> Any:
     error = rows.error + precision.gamma(tape.plan.input_size + 8) * scale + tape.eta
     rows.pad = error * precision.slack(tape.plan.terms + 8) + 2 * precision.u * abs(value)
     return value - rows.pad
-

@@ -143,10 +143,11 @@ class BoxBounder:
     def _proved(self, lower: Any) -> Array:
         """``D S``: rows whose bound refutes their group. NaN compares false, hence never proves."""
         strict = self.objectives.strict
-        positive = np.asarray(self.plan.kernels.where(lower > 0, 1, 0) == 1, dtype=bool)
+        k = self.plan.kernels
+        positive = np.asarray(k.numpy(lower > 0), dtype=bool)
         if not strict.any():
             return positive
-        zero = np.asarray(self.plan.kernels.where(lower >= 0, 1, 0) == 1, dtype=bool)
+        zero = np.asarray(k.numpy(lower >= 0), dtype=bool)
         return np.where(strict[None, :], zero, positive)
 
     def _best_rows(self, lower: Array) -> Array:
@@ -175,7 +176,7 @@ class BoxBounder:
         order = np.where(still, np.where(np.isnan(lower), -np.inf, lower), np.inf)
         group = order.argmin(axis=1)
         boxes = np.arange(len(best))
-        chosen = k.numpy(a[boxes, best[boxes, group]])
+        chosen = k.numpy(a[k.array(boxes), k.array(best[boxes, group])])
         centre, radius = k.numpy(tape.centre), k.numpy(tape.radius)
         return centre - np.sign(chosen) * radius
 
@@ -200,10 +201,12 @@ class BoxBounder:
                 tape, self.compiled, b, picks, self.options.iterations, keep_slopes=evidence is not None
             )
             strict = self.objectives.strict[picks]
-            proved = np.asarray((out.lower > 0) | ((out.lower >= 0) & strict), dtype=bool)
+            k = self.plan.kernels
+            positive, zero = k.numpy(out.lower > 0), k.numpy(out.lower >= 0)
+            proved = np.asarray(positive | (zero & strict), dtype=bool)
             refuted[b, g] |= proved
-            lower[b, g] = self.plan.kernels.numpy(out.lower)
-            pad[b, g] = self.plan.kernels.numpy(out.pad)
+            lower[b, g] = k.numpy(out.lower)
+            pad[b, g] = k.numpy(out.pad)
             if evidence is not None and proved.any():
                 evidence.optimised(b[proved], g[proved], picks[proved], out.slopes[proved])
 

@@ -42,7 +42,9 @@ def compile_objectives(plan: Plan, objectives: Objectives) -> CompiledObjectives
         part = k.array(c[:, start : start + size])
         at[slot] = at[slot] + part if slot in at else part
         start += size
-    return CompiledObjectives(objectives, at, k.array(g), k.array(d), 0 if exact else _penalty(p.u, objectives))
+    return CompiledObjectives(
+        objectives, at, k.array(g), k.array(d), 0 if exact else _penalty(p.u, objectives)
+    )
 
 
 def _penalty(u: float, objectives: Objectives) -> float:
@@ -80,15 +82,18 @@ def bound_objectives(tape: Tape, objectives: CompiledObjectives) -> ObjectiveBou
     lower = concretize(tape, a, rows)
     boxes, count = len(tape), objectives.source.rows
     shaped = [None if r is None else r.reshape(boxes, count, -1) for r in record]
-    return ObjectiveBounds(lower.reshape(boxes, count), a.reshape(boxes, count, -1), rows.pad.reshape(boxes, count), shaped)
+    return ObjectiveBounds(
+        lower.reshape(boxes, count), a.reshape(boxes, count, -1), rows.pad.reshape(boxes, count), shaped
+    )
 
 
 def split_scores(tape: Tape, bounds: ObjectiveBounds, weight: Any) -> Any:
     """``D d``: estimated gain of halving each input.
 
-    Two effects of a split of input i: the linear bound itself varies by ``|a_i| r_i`` over the box, and every
-    relaxation gets narrower in proportion to its input's share ``|G_i|`` of the range (``spread``). The second is
-    weighted by what the neuron's relaxation can cost the row (``loss``); it matters most where rows are flat.
+    Two effects of a split of input i: the linear bound itself varies by ``|a_i| r_i`` over the box, and
+    every relaxation gets narrower in proportion to its input's share ``|G_i|`` of the range (``spread``).
+    The second is weighted by what the neuron's relaxation can cost the row (``loss``); it matters most
+    where rows are flat.
     In our measurements on small control networks it saves 40 to 90 % of all domains over ``|a_i| r_i`` alone.
 
     Args:
@@ -157,14 +162,20 @@ class SlopeResult:
 
 
 def optimise_slopes(
-    tape: Tape, objectives: CompiledObjectives, boxes: Array, picks: Array, iterations: int, *, keep_slopes: bool
+    tape: Tape,
+    objectives: CompiledObjectives,
+    boxes: Array,
+    picks: Array,
+    iterations: int,
+    *,
+    keep_slopes: bool,
 ) -> SlopeResult:
     """Improves single rows by conditional-gradient steps on their lower slopes.
 
-    With ``x*`` the minimiser of the current linear bound and z(x*) pushed forward through the *chosen* lines,
-    the derivative of the bound in a lower slope is ``[A]+ z(x*)`` (closed form; no autograd), so the best
-    vertex is slope 1 where ``z(x*) > 0`` and 0 elsewhere. Every iterate is a bound; the best one is kept per row.
-    Slopes are multiples of 1/128, so that a certificate stores them exactly.
+    With ``x*`` the minimiser of the current linear bound and z(x*) pushed forward through the *chosen*
+    lines, the derivative of the bound in a lower slope is ``[A]+ z(x*)`` (closed form; no autograd), so the best
+    vertex is slope 1 where ``z(x*) > 0`` and 0 elsewhere. Every iterate is a bound; the best one is kept per
+    row. Slopes are multiples of 1/128, so that a certificate stores them exactly.
 
     Args:
         tape: relaxations of the block.
@@ -181,13 +192,14 @@ def optimise_slopes(
     slopes = [k.take(r.lower, dom) for r in tape.relus]
     ambiguous = [k.take(r.ambiguous, dom) for r in tape.relus]
     best: Any = None
+    pad: Any = None
     for t in range(iterations + 1):
         rows = _start(tape, objectives, picks, dom)
         record: list[Any] = [None] * len(tape.relus)
         a = _finish_inputs(tape, objectives, rows, picks, record, slopes)
-        lower = concretize(tape, a, rows)
+        lower, pad = concretize(tape, a, rows), rows.pad
         if best is None:
-            best = (lower, a, [s for s in slopes])
+            best = (lower, a, list(slopes))
         else:
             # a NaN never counts as better
             better = lower > best[0]
@@ -199,53 +211,47 @@ def optimise_slopes(
         if t == iterations:
             break
         step = 0.5 if t == 0 else 2.0 / (t + 2)
-        slopes = _step(tape, dom, a, record, slopes, ambiguous, step)
-    assert best is not None
+        slopes = _Ascent(tape, dom, list(slopes), ambiguous, step).run(a, record)
     stored = _stored(k, best[2], len(boxes)) if keep_slopes else np.zeros((len(boxes), 0), dtype=np.uint8)
-    return SlopeResult(best[0], best[1], rows.pad, stored)
+    return SlopeResult(best[0], best[1], pad, stored)
 
 
-def _step(
-    tape: Tape, dom: Any, a: Any, record: list[Any], slopes: list[Any], ambiguous: list[Any], step: float
-) -> list[Any]:
-    """One conditional-gradient step, rounded to multiples of 1/128."""
-    k, plan = tape.kernels, tape.plan
-    x = k.take(tape.centre, dom) + k.where(a > 0, -1, 1) * k.take(tape.radius, dom)
-    values: dict[int, Any] = {}
-    out = list(slopes)
-    for s in plan.steps:
-        if isinstance(s, InputStep):
-            values[s.slot] = x[:, s.start : s.stop]
-        elif isinstance(s, AffineStep):
-            y = s.map.apply([values[i] for i in s.sources])
-            values[s.slot] = y if s.map.bias is None else y + s.map.bias
-        else:
-            _relu_step(tape, s, dom, values, record[s.index], out, ambiguous[s.index], step)
-    return out
+@dataclass(slots=True)
+class _Ascent:
+    """One conditional-gradient step for packed rows: ``dom: R``, and per rectifier ``R n`` arrays."""
 
+    tape: Tape
+    dom: Any
+    slopes: list[Any]
+    ambiguous: list[Any]
+    step: float
 
-def _relu_step(
-    tape: Tape,
-    s: ReluStep,
-    dom: Any,
-    values: dict[int, Any],
-    arrived: Any,
-    slopes: list[Any],
-    ambiguous: Any,
-    step: float,
-) -> None:
-    k, relu = tape.kernels, tape.relus[s.index]
-    z = values[s.source]
-    if arrived is None:  # no row reaches this rectifier
-        values[s.slot] = k.maximum(z, 0)
-        return
-    negative = arrived < 0
-    chosen = k.where(negative, k.take(relu.upper, dom), slopes[s.index])
-    values[s.slot] = chosen * z + k.where(negative, k.take(relu.offset, dom), 0)
-    free = ambiguous & ~negative
-    moved = slopes[s.index] + step * (k.where(z > 0, 1, 0) - slopes[s.index])
-    rounded = k.divide((moved * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
-    slopes[s.index] = k.where(free, rounded, slopes[s.index])
+    def run(self, a: Any, record: list[Any]) -> list[Any]:
+        """New slopes, from the rows' coefficients at the inputs and what arrived at each rectifier."""
+        k, plan = self.tape.kernels, self.tape.plan
+        x = k.take(self.tape.centre, self.dom) + k.where(a > 0, -1, 1) * k.take(self.tape.radius, self.dom)
+        values: dict[int, Any] = {}
+        for s in plan.steps:
+            if isinstance(s, InputStep):
+                values[s.slot] = x[:, s.start : s.stop]
+            elif isinstance(s, AffineStep):
+                y = s.map.apply([values[i] for i in s.sources])
+                values[s.slot] = y if s.map.bias is None else y + s.map.bias
+            else:
+                values[s.slot] = self._rectifier(s, values[s.source], record[s.index])
+        return self.slopes
+
+    def _rectifier(self, s: ReluStep, z: Any, arrived: Any) -> Any:
+        """Moves this rectifier's slopes; returns the value of the chosen lines at z."""
+        k, relu = self.tape.kernels, self.tape.relus[s.index]
+        if arrived is None:  # no row reaches this rectifier
+            return k.maximum(z, 0)
+        negative, held = arrived < 0, self.slopes[s.index]
+        chosen = k.where(negative, k.take(relu.upper, self.dom), held)
+        moved = held + self.step * (k.where(z > 0, 1, 0) - held)
+        rounded = k.divide((moved * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
+        self.slopes[s.index] = k.where(self.ambiguous[s.index] & ~negative, rounded, held)
+        return chosen * z + k.where(negative, k.take(relu.offset, self.dom), 0)
 
 
 def _stored(k: Kernels, slopes: list[Any], rows: int) -> Array:

@@ -41,7 +41,7 @@ class Rule:
     should_stop: Callable[[], bool] = lambda: False
 
 
-class Stopped(Exception):  # noqa: N818 - a signal, not an error
+class Stopped(Exception):
     """Bounding was abandoned because ``should_stop`` said so; nothing was concluded."""
 
 
@@ -116,7 +116,7 @@ class _Pass:
         d, width = len(self.centre), step.stop - step.start
         rows = self.k.zeros(d, self.plan.input_size + 1, width)
         columns = np.arange(width)
-        rows[:, step.start + columns, columns] = r
+        rows[:, self.k.array(step.start + columns), self.k.array(columns)] = r
         rows[:, -1, :] = c
         self.forms[step.slot] = _Form(rows, self.k.zeros(d, width))
 
@@ -151,8 +151,8 @@ class _Pass:
         peak = k.max0(total)
         self.tape.error[step.slot] = (coefficient + 4 * p.u) * peak + tiny
         if p.u:
-            scale = float(peak.sum()) + sum(float(k.max0(r).sum()) for r in reaches) + m.size
-            self.tape.eta += 4 * p.eta * (m.terms + 2) * scale
+            scale = k.total(peak) + sum(k.total(k.max0(r)) for r in reaches) + m.size
+            self.tape.eta = self.tape.eta + 4 * p.eta * (m.terms + 2) * scale
         if self.forward:
             self._affine_form(step, coefficient, tiny)
 
@@ -200,7 +200,11 @@ class _Pass:
         if p.u:
             # slope products and the shift: at most 3u of everything they touch, inactive ones exact
             q = (k.sum(abs(rows), 1) + rho) * p.slack(self.plan.input_size + 4)
-            rho = rho * (1 + 4 * p.u) + 4 * p.u * q + k.where(relu.ambiguous, p.eta * (self.plan.input_size + 4), 0)
+            rho = (
+                rho * (1 + 4 * p.u)
+                + 4 * p.u * q
+                + k.where(relu.ambiguous, p.eta * (self.plan.input_size + 4), 0)
+            )
         self.forms[step.slot] = _Form(rows, rho)
 
     def _refine(self, step: ReluStep, lo: Any, hi: Any) -> tuple[Any, Any]:
@@ -213,7 +217,7 @@ class _Pass:
         if len(boxes) == 0:
             return lo, hi
         self.tape.refined_rows += 2 * len(boxes)
-        lo, hi = _copy(lo), _copy(hi)
+        lo, hi = self.k.copy(lo), self.k.copy(hi)
         widest = max(self.plan.sizes[: step.slot + 1])
         piece = max(16, self.rule.row_bytes // (8 * widest))
         for start in range(0, len(boxes), piece):
@@ -242,7 +246,3 @@ def _reads(step: Any) -> tuple[int, ...]:
     if isinstance(step, AffineStep):
         return step.sources
     return (step.source,) if isinstance(step, ReluStep) else ()
-
-
-def _copy(a: Any) -> Any:
-    return a.copy() if isinstance(a, np.ndarray) else a.clone()

@@ -50,7 +50,7 @@ class Tape:
     relus: list[ReluRelaxation] = field(default_factory=list[ReluRelaxation])
     error: dict[int, Any] = field(default_factory=dict[int, Any])
     magnitude: dict[int, Any] = field(default_factory=dict[int, Any])
-    eta: float = 0.0
+    eta: Any = 0.0
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     refined_rows: int = 0
 

@@ -55,9 +55,7 @@ class AffineMap(abc.ABC):
 
     def rows(self, index: Any) -> tuple[Any, ...]:
         """``W_k[index]: R n_k``; the default pushes unit rows through the adjoint."""
-        unit = self.kernels.zeros(len(index), self.size)
-        unit[range(len(index)), index] = self.kernels.array(np.ones(1))[0]
-        return self.adjoint(unit)
+        return self.adjoint(self.kernels.unit_rows(index, self.size))
 
     def constant(self, values: Array) -> Any:
         """A weight array in working precision; records what the conversion cost."""

@@ -62,55 +62,27 @@ class ConvMap(AffineMap):
         self.geometry, self.flip = g, flip
         taps = g.kernel[0] * g.kernel[1]
         self.terms = taps * max(g.c, g.o) // g.groups + 1
-        self._w = self.constant(self._by_tap(weight))
-        self._w_abs = kernels.array(self._by_tap(np.abs(weight)))
+        self.weight = self.constant(kernels.conv_weight(weight, g))
+        self.weight_abs = kernels.array(kernels.conv_weight(np.abs(weight), g))
         if bias is not None:
             plane = g.h * g.w if flip else g.p * g.q
             self.set_bias(np.tile(np.repeat(bias, plane), g.n))
 
-    def _by_tap(self, weight: Array) -> Array:
-        """``(kh kw, groups, O/groups, C/groups)`` from ``(O, C/groups, kh, kw)``."""
-        g = self.geometry
-        shaped = weight.reshape(g.groups, g.o // g.groups, g.c // g.groups, *g.kernel)
-        return np.ascontiguousarray(shaped.transpose(3, 4, 0, 1, 2)).reshape(
-            -1, g.groups, g.o // g.groups, g.c // g.groups
-        )
-
     def apply(self, xs: Sequence[Any]) -> Any:
-        return self._scatter(xs[0], self._w) if self.flip else self._gather(xs[0], self._w)
+        return self._forward(xs[0], self.weight)
 
     def apply_abs(self, xs: Sequence[Any]) -> Any:
-        return self._scatter(xs[0], self._w_abs) if self.flip else self._gather(xs[0], self._w_abs)
+        return self._forward(xs[0], self.weight_abs)
 
     def adjoint(self, a: Any) -> tuple[Any, ...]:
-        return (self._gather(a, self._w) if self.flip else self._scatter(a, self._w),)
+        if self.flip:
+            return (self.kernels.conv(a, self.weight, self.geometry),)
+        return (self.kernels.conv_adjoint(a, self.weight, self.geometry),)
 
-    def _gather(self, x: Any, w: Any) -> Any:
-        """Image -> features: sum over taps of a (grouped) channel product."""
-        g, k = self.geometry, self.kernels
-        m = len(x) * g.n
-        height, width = g.padded
-        top, left = g.pads[0], g.pads[1]
-        image = k.zeros(m, g.groups, g.c // g.groups, height, width)
-        image[..., top : top + g.h, left : left + g.w] = x.reshape(m, g.groups, g.c // g.groups, g.h, g.w)
-        out = k.zeros(m, g.groups, g.o // g.groups, g.p * g.q)
-        for t, (_, _, rows, columns) in enumerate(g.taps()):
-            patch = image[..., rows, columns].reshape(m, g.groups, g.c // g.groups, g.p * g.q)
-            out += k.matmul(w[t], patch)
-        return out.reshape(len(x), -1)
-
-    def _scatter(self, a: Any, w: Any) -> Any:
-        """Features -> image: the adjoint of :meth:`_gather`."""
-        g, k = self.geometry, self.kernels
-        m = len(a) * g.n
-        height, width = g.padded
-        top, left = g.pads[0], g.pads[1]
-        features = a.reshape(m, g.groups, g.o // g.groups, g.p * g.q)
-        image = k.zeros(m, g.groups, g.c // g.groups, height, width)
-        for t, (_, _, rows, columns) in enumerate(g.taps()):
-            part = k.matmul(w[t].swapaxes(-1, -2), features)
-            image[..., rows, columns] += part.reshape(m, g.groups, g.c // g.groups, g.p, g.q)
-        return image[..., top : top + g.h, left : left + g.w].reshape(len(a), -1)
+    def _forward(self, x: Any, weight: Any) -> Any:
+        if self.flip:
+            return self.kernels.conv_adjoint(x, weight, self.geometry)
+        return self.kernels.conv(x, weight, self.geometry)
 
 
 def conv(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
@@ -118,7 +90,11 @@ def conv(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
     x_shape = graph.nodes[node.inputs[0]].shape
     flip = node.op is Op.CONV_TRANSPOSE
     # a transposed convolution is the adjoint of the convolution from its output to its input
-    geometry = ConvGeometry(node.shape, x_shape, node.params) if flip else ConvGeometry(x_shape, node.shape, node.params)
+    geometry = (
+        ConvGeometry(node.shape, x_shape, node.params)
+        if flip
+        else ConvGeometry(x_shape, node.shape, node.params)
+    )
     return ConvMap(kernels, geometry, node.params["weight"], node.params.get("bias"), flip=flip)
 
 

@@ -40,7 +40,7 @@ class AddMap(AffineMap):
         self._c = self.constant(np.asarray(coefficients, dtype=np.float64))
 
     def apply(self, xs: Sequence[Any]) -> Any:
-        return self._combine(xs, [c for c in self._c])
+        return self._combine(xs, list(self._c))
 
     def apply_abs(self, xs: Sequence[Any]) -> Any:
         return self._combine(xs, [abs(c) for c in self._c])
@@ -61,40 +61,25 @@ class TakeMap(AffineMap):
     def __init__(self, kernels: Kernels, index: Array, fill: Array | None, inner: int) -> None:
         index = index.reshape(-1).astype(np.intp)
         super().__init__(kernels, (inner,), index.size)
-        self._live = np.flatnonzero(index >= 0)
-        self._source = index[self._live]
-        self._whole = self._live.size == index.size
-        counts = np.bincount(self._source, minlength=inner) if self._source.size else np.zeros(1, dtype=int)
+        live = np.flatnonzero(index >= 0)
+        source = index[live]
+        self._live, self._source = kernels.array(live), kernels.array(source)
+        self._whole = live.size == index.size
+        counts = np.bincount(source, minlength=inner) if source.size else np.zeros(1, dtype=int)
         self.terms = max(1, int(counts.max()))
         self._injective = self.terms == 1
         if fill is not None:
             self.set_bias(np.where(index < 0, np.broadcast_to(fill, index.shape), 0.0))
 
     def apply(self, xs: Sequence[Any]) -> Any:
-        if self._whole:
-            return xs[0][:, self._source]
-        out = self.kernels.zeros(len(xs[0]), self.size)
-        out[:, self._live] = xs[0][:, self._source]
-        return out
+        values = self.kernels.columns(xs[0], self._source)
+        return values if self._whole else self.kernels.spread(values, self._live, self.size, unique=True)
 
     apply_abs = apply
 
     def adjoint(self, a: Any) -> tuple[Any, ...]:
-        out = self.kernels.zeros(len(a), self.sizes[0])
-        live = a[:, self._live]
-        if self._injective:
-            out[:, self._source] = live
-        elif isinstance(out, np.ndarray):
-            # add.at is slow: add one layer of repetitions after the other
-            order = np.argsort(self._source, kind="stable")
-            source = self._source[order]
-            rank = np.arange(source.size) - np.searchsorted(source, source)
-            for r in range(int(rank.max()) + 1):
-                pick = rank == r
-                out[:, source[pick]] += live[:, order[pick]]
-        else:
-            out.index_add_(1, self.kernels.array(self._source), live)
-        return (out,)
+        live = a if self._whole else self.kernels.columns(a, self._live)
+        return (self.kernels.spread(live, self._source, self.sizes[0], unique=self._injective),)
 
 
 class ConcatMap(AffineMap):
@@ -105,19 +90,19 @@ class ConcatMap(AffineMap):
         super().__init__(kernels, sizes, sum(sizes))
         starts = np.cumsum([0, *sizes])
         pieces = [np.arange(sizes[i]).reshape(s) + starts[i] for i, s in enumerate(shapes)]
-        self._order = np.concatenate(pieces, axis=axis).reshape(-1)
-        self._inverse = np.argsort(self._order)
-        self._plain = bool(np.all(self._order == np.arange(self._order.size)))
+        order = np.concatenate(pieces, axis=axis).reshape(-1)
+        self._order, self._inverse = kernels.array(order), kernels.array(np.argsort(order))
+        self._plain = bool(np.all(order == np.arange(order.size)))
         self._starts = starts
 
     def apply(self, xs: Sequence[Any]) -> Any:
         stacked = self.kernels.concat(list(xs), axis=1)
-        return stacked if self._plain else stacked[:, self._order]
+        return stacked if self._plain else self.kernels.columns(stacked, self._order)
 
     apply_abs = apply
 
     def adjoint(self, a: Any) -> tuple[Any, ...]:
-        back = a if self._plain else a[:, self._inverse]
+        back = a if self._plain else self.kernels.columns(a, self._inverse)
         return tuple(back[:, s:e] for s, e in zip(self._starts[:-1], self._starts[1:], strict=True))
 
 
@@ -133,17 +118,18 @@ class SumMap(AffineMap):
         super().__init__(kernels, (inner * size,), size)
         self.terms = inner
         positions = np.arange(inner * size).reshape(shape).transpose(*kept, *axes)
-        self._gather = positions.reshape(size, inner)
+        gather = positions.reshape(size, inner)
+        owner = np.empty(inner * size, dtype=np.intp)
+        owner[gather] = np.arange(size)[:, None]
+        self._gather, self._owner = kernels.array(gather), kernels.array(owner)
 
     def apply(self, xs: Sequence[Any]) -> Any:
-        return self.kernels.sum(xs[0][:, self._gather], 2)
+        return self.kernels.sum(self.kernels.columns(xs[0], self._gather), 2)
 
     apply_abs = apply
 
     def adjoint(self, a: Any) -> tuple[Any, ...]:
-        out = self.kernels.zeros(len(a), self.sizes[0])
-        out[:, self._gather] = a[:, :, None]
-        return (out,)
+        return (self.kernels.columns(a, self._owner),)
 
 
 def scale(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:

@@ -23,7 +23,7 @@ import numpy as np
 from verifier.check.arithmetic import ETA32, Arithmetic
 from verifier.check.network import Array, Chain, Dense, Network, Take
 
-_ROW_ELEMENTS = 1 << 17  # of one chunk of packed rows at the widest node
+_ROW_ELEMENTS = 1 << 14  # of one chunk of packed rows at the widest node
 SLOPE_UNIT = 128
 
 
@@ -342,7 +342,7 @@ class Bounder:
             lower = np.where(r.ambiguous[rows.box], chosen, lower)
         positive = np.maximum(a, 0)
         negative = a - positive  # exact: one of the two is 0
-        self._add_constant(rows, (negative * r.shift[rows.box]).sum(axis=1))
+        self._add_constant(rows, _dot(negative, r.shift[rows.box]))
         self._charge_tiny(rows, state.mag[source])
         self._add_part(state, rows, source, positive * lower + negative * r.slope[rows.box])
 
@@ -365,7 +365,7 @@ class Bounder:
         if cost is None:
             return
         if self.float32 or self.arithmetic.exact:
-            rows.error += (np.abs(a) * cost[rows.box]).sum(axis=1) + self.arithmetic.tiny
+            rows.error += _dot(np.abs(a), cost[rows.box]) + self.arithmetic.tiny
         else:
             rows.error += np.abs(a) @ cost.max(axis=0) + self.arithmetic.tiny
 
@@ -382,9 +382,9 @@ class Bounder:
         if a is not None:
             mid, rad = self._middle(state.low[0], state.high[0])
             absolute = np.abs(a)
-            centre = (a * mid[rows.box]).sum(axis=1)
-            spread = (absolute * rad[rows.box]).sum(axis=1)
-            reach = (absolute * (np.abs(mid) + rad)[rows.box]).sum(axis=1)
+            centre = _dot(a, mid[rows.box])
+            spread = _dot(absolute, rad[rows.box])
+            reach = _dot(absolute, (np.abs(mid) + rad)[rows.box])
             total = total + centre
             error = error + to.gamma(a.shape[1]) * reach
         error = (error + 8 * to.u * np.abs(rows.constant) + to.tiny) * to.slack
@@ -396,3 +396,8 @@ def _forward(chain: Chain, x: Array) -> Array:
     for m in chain:
         x = m.forward(x)
     return x
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """Row by row; any order of summation is allowed."""
+    return np.einsum("rn,rn->r", a, b)

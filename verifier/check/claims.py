@@ -22,7 +22,7 @@ from verifier.spec.model import Case, Property, Row
 from verifier.verdict import Semantics
 
 _BLOCK_ELEMENTS = 1 << 20
-_MOST_BOXES = 512
+_MOST_BOXES = 128
 _EXACT_WORK = 200_000  # multiplications of one forward evaluation that Fractions are used for
 _NUMBER = frozenset("0123456789-/")
 
@@ -128,33 +128,38 @@ def _prove_block(
 def property_rows(bounder: Bounder, rows: Sequence[Row], box: Array, mag: Sequence[Array]) -> Rows:
     """Rows of the property in the bounder's arithmetic; what rounding a coefficient changes is charged."""
     to, network = bounder.arithmetic, bounder.network
-    out = np.zeros((len(rows), network.nodes[network.output].size), to.dtype)
-    into = np.zeros((len(rows), network.nodes[0].size), to.dtype)
-    constant, error = np.zeros(len(rows), to.dtype), np.zeros(len(rows), to.dtype)
-
-    def rounded(exact: Fraction, r: int, most: Any) -> Any:
-        if to.exact:
-            return exact
-        try:
-            value = float(exact)
-        except OverflowError:
-            reject("bound", "a coefficient of the property is beyond float64")
-        off = abs(Fraction(value) - exact)
-        if off:
-            error[r] += (float_above(off) * most + to.tiny) * (1 + 2 * to.u)
-        return value
-
+    ends = (network.output, 0)
+    sizes = [network.nodes[i].size for i in ends]
+    packed = [np.zeros((len(rows), n), to.dtype) for n in (*sizes, 1)]
+    error = np.zeros(len(rows), to.dtype)
+    members: dict[int, list[int]] = {}
     for r, row in enumerate(rows):
-        for part, coefficients, node in ((out, row.outputs, network.output), (into, row.inputs, 0)):
+        members.setdefault(id(row), []).append(r)
+    for same in members.values():
+        row = rows[same[0]]
+        for k, coefficients in enumerate((row.outputs, row.inputs, {0: row.constant})):
             for i, c in coefficients.items():
-                part[r, i] = rounded(c, r, mag[node][box[r], i])
-        constant[r] = rounded(row.constant, r, 1.0)
+                value, off = _rounded(to, c)
+                packed[k][same, i] = value
+                if off:
+                    most = mag[ends[k]][box[same], i] if k < 2 else np.ones(len(same))
+                    error[same] += (off * most + to.tiny) * (1 + 2 * to.u)
+    parts = {network.output: packed[0], 0: packed[1]}
     if network.output == 0:
-        parts = {0: out + into}
+        parts = {0: packed[0] + packed[1]}
         error = error + to.gamma(0) * (np.abs(parts[0]) * mag[0][box]).sum(axis=1) + to.tiny
-    else:
-        parts = {network.output: out, 0: into}
-    return Rows(parts, constant, error, np.asarray(box))
+    return Rows(parts, packed[2][:, 0], error, np.asarray(box))
+
+
+def _rounded(to: Arithmetic, exact: Fraction) -> tuple[Any, Any]:
+    """A number of this arithmetic near ``exact``, and a bound on the difference."""
+    if to.exact:
+        return exact, 0
+    try:
+        value = float(exact)
+    except OverflowError:
+        reject("bound", "a coefficient of the property is beyond float64")
+    return value, float_above(abs(Fraction(value) - exact))
 
 
 # ------------------------------------------------------------------ witnesses

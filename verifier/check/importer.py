@@ -74,9 +74,10 @@ def combine(models: Mapping[str, bytes], prop: Property) -> Network:
         )
         values[ref.name] = _lower(net, parse(models[ref.name]), own, sizes)
     parts: list[Var] = []
-    used = dict.fromkeys(values, 0)
+    used: dict[str, int] = dict.fromkeys(values, 0)
+    single = next(iter(values)) if len(values) == 1 else None
     for variable in prop.outputs:
-        name = variable.network if len(prop.networks) > 1 else prop.networks[0].name
+        name = variable.network if single is None else single
         known, ports = values[name]
         if variable.kind == "hidden":
             parts.append(_hidden(net, known, variable))

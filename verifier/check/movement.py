@@ -72,39 +72,6 @@ def _tile(a: Array, call: Call) -> Array:
     return np.tile(a, repeats)
 
 
-def _blocks(a: Array, call: Call) -> Array:
-    n, c, h, w = a.shape
-    b = int(call.attributes["blocksize"])
-    if call.op == "SpaceToDepth":
-        a = a.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
-        return a.reshape(n, c * b * b, h // b, w // b)
-    if call.text("mode", "DCR") == "CRD":
-        a = a.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
-    else:
-        a = a.reshape(n, b, b, c // (b * b), h, w).transpose(0, 3, 4, 1, 5, 2)
-    return a.reshape(n, c // (b * b), h * b, w * b)
-
-
-def _resize(a: Array, call: Call) -> Array:
-    """Nearest-neighbour upsampling by whole factors, where all coordinate conventions agree."""
-    position = 1 if call.op == "Upsample" or call.opset < 11 else 2
-    scales, sizes = call.const(position), call.const(3)
-    wanted = scales.data.reshape(-1) if scales is not None else np.asarray(call.attributes.get("scales", ()))
-    if not wanted.size and sizes is not None:
-        wanted = sizes.data / np.asarray(a.shape)
-    coordinates = call.text("coordinate_transformation_mode", "asymmetric" if position == 1 else "half_pixel")
-    rounding = call.text("nearest_mode", "floor" if position == 1 else "round_prefer_floor")
-    usual = (coordinates, rounding) in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"))
-    if call.text("mode", "nearest") != "nearest" or not usual or call.attributes.get("antialias", 0):
-        raise call.refuse("interpolation other than nearest, or unusual coordinates")
-    if len(wanted) != a.ndim or np.any(wanted != np.rint(wanted)) or np.any(wanted < 1):
-        raise call.refuse("scales that are no whole numbers")
-    guard([int(s * f) for s, f in zip(a.shape, wanted, strict=True)])
-    for axis, factor in enumerate(wanted):
-        a = np.repeat(a, int(factor), axis)
-    return a
-
-
 def _identity(net: Lowering, call: Call) -> list[Value]:
     del net
     training = call.const(2) if call.op == "Dropout" else None
@@ -164,8 +131,8 @@ def _split(net: Lowering, call: Call) -> list[Value]:
         sizes = (*(size,) * (count - 1), n - size * (count - 1))
     if sum(sizes) != n or min(sizes) < 0:
         raise ValueError(f"cannot split {n} elements into {sizes}")
-    ranges = [np.arange(stop - s, stop) for s, stop in zip(sizes, np.cumsum(sizes), strict=True)]
-    return [moved(net, x, lambda a, r=r: np.take(a, np.asarray(r), axis)) for r in ranges]
+    stops = np.cumsum(sizes)[:-1]
+    return [moved(net, x, lambda a, k=k: np.split(a, stops, axis)[k]) for k in range(len(sizes))]
 
 
 def _pad(net: Lowering, call: Call) -> list[Value]:
@@ -190,19 +157,6 @@ def _pad(net: Lowering, call: Call) -> list[Value]:
         return [replace(x, data=padded(x.data, value))]
     index = padded(x.index(), -1)
     return [net.take(x, index, np.where(index < 0, value, 0.0) if value else None)]
-
-
-def _where(net: Lowering, call: Call) -> list[Value]:
-    chosen, a, b = call.needed(0), call.operand(1), call.operand(2)
-    if isinstance(a, Const) and isinstance(b, Const):
-        if not (a.exact and b.exact):
-            raise call.refuse("rounded constants")
-        return [Const(np.where(chosen, a.data, b.data))]
-    u, v = net.variable(a), net.variable(b)
-    shape = guard(np.broadcast_shapes(chosen.shape, u.shape, v.shape))
-    picks = [np.where(keep, w.index(), -1) for keep, w in ((chosen, u), (~chosen, v))]
-    chains = [(Take(np.broadcast_to(p, shape), w.size),) for p, w in zip(picks, (u, v), strict=True)]
-    return [net.affine(list(zip((u, v), chains, strict=True)), shape)]
 
 
 def _constant(net: Lowering, call: Call) -> list[Value]:
@@ -235,22 +189,6 @@ def _shape(net: Lowering, call: Call) -> list[Value]:
     ]
 
 
-def _range(net: Lowering, call: Call) -> list[Value]:
-    del net
-    start, limit, step = (call.needed(i).reshape(-1)[0] for i in range(3))
-    if any(float(v) != int(v) for v in (start, limit, step)):
-        raise call.refuse("a range of fractions")
-    guard((max(0, math.ceil((limit - start) / step)),))
-    return [Const(np.arange(start, limit, step))]
-
-
-def _on_constants(function: Callable[..., Array]) -> Operator:
-    """An exact function of constants."""
-    return lambda _, call: [
-        Const(np.asarray(function(*(call.needed(i) for i in range(len(call.operands))))))
-    ]
-
-
 MOVEMENT: Mapping[str, Operator] = {
     "Flatten": _move(_flatten),
     "Reshape": _move(_reshape),
@@ -261,24 +199,12 @@ MOVEMENT: Mapping[str, Operator] = {
     "Gather": _move(_gather),
     "Expand": _move(_expand),
     "Tile": _move(_tile),
-    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _move(_blocks)),
-    **dict.fromkeys(("Upsample", "Resize"), _move(_resize)),
     **dict.fromkeys(("Identity", "Dropout"), _identity),
     **dict.fromkeys(("Shape", "Size"), _shape),
     "Cast": _cast,
     "Concat": _concat,
     "Split": _split,
     "Pad": _pad,
-    "Where": _where,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
-    "Range": _range,
-    "Equal": _on_constants(np.equal),
-    "Greater": _on_constants(np.greater),
-    "Less": _on_constants(np.less),
-    "Not": _on_constants(np.logical_not),
-    "And": _on_constants(np.logical_and),
-    "Or": _on_constants(np.logical_or),
-    "Floor": _on_constants(np.floor),
-    "Ceil": _on_constants(np.ceil),
 }

@@ -460,9 +460,7 @@ def _reduce(net: Lowering, call: Call) -> list[Value]:
     if axes is None:
         return [x]
     if isinstance(x, Const) and not x.is_float:
-        function = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod}[
-            call.op
-        ]
+        function = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min}[call.op]
         return [Const(np.asarray(function(x.data, axis=axes, keepdims=keep)))]
     x = net.variable(x)
     shape = tuple(1 if i in axes else s for i, s in enumerate(x.shape) if keep or i not in axes)
@@ -471,8 +469,6 @@ def _reduce(net: Lowering, call: Call) -> list[Value]:
     slots = x.index().transpose(*rest, *axes).reshape(-1, n)
     if call.op in ("ReduceSum", "ReduceMean", "GlobalAveragePool"):
         return [_sum_slots(net, x, slots, shape, None if call.op == "ReduceSum" else np.array(float(n)))]
-    if call.op == "ReduceProd":
-        raise call.refuse("a product of network data")
     return [
         _tournament(net, [net.take(x, s.reshape(shape)) for s in slots.T], largest=call.op != "ReduceMin")
     ]
@@ -570,13 +566,6 @@ def _clipped(net: Lowering, call: Call, x: Var, low: float, high: float) -> Var:
     return net.affine([(y, ())], y.shape, np.array(low)) if np.isfinite(low) and low else y
 
 
-def _hard_sigmoid(net: Lowering, call: Call) -> list[Value]:
-    """``clip(alpha x + beta, 0, 1)``."""
-    alpha, beta = (float(call.attributes.get(k, d)) for k, d in (("alpha", np.float32(0.2)), ("beta", 0.5)))
-    x = net.scaled(net.variable(call.operand(0)), np.array(alpha), np.array(beta), roundings=2)
-    return [_clipped(net, call, x, 0.0, 1.0)]
-
-
 def _extremum(net: Lowering, call: Call) -> list[Value]:
     """Left fold of ``b + relu(a - b)`` or ``b - relu(b - a)``; constants among themselves are folded."""
     largest = call.op == "Max"
@@ -604,7 +593,6 @@ COMPUTE: Mapping[str, Operator] = {
             "ReduceMean",
             "ReduceMax",
             "ReduceMin",
-            "ReduceProd",
             "GlobalAveragePool",
             "GlobalMaxPool",
         ),
@@ -621,5 +609,4 @@ COMPUTE: Mapping[str, Operator] = {
     "Relu": _relu,
     "Abs": _abs,
     "Clip": _clip,
-    "HardSigmoid": _hard_sigmoid,
 }

@@ -1,34 +1,58 @@
-"""The open subproblems: a stack of batches (newest first keeps it small)."""
+"""The open subproblems, least lower bound first.
+
+The order does not change how many subproblems a proof needs, but counterexamples live where bounds are
+worst. Subproblems are kept in small batches ordered by their least bound, so that no Python runs
+per subproblem.
+"""
 
 from __future__ import annotations
 
+import heapq
+import itertools
+
+import numpy as np
+
 from bounds.domain import Domains
+
+_PIECE = 64
 
 
 class Frontier:
-    """Last in, first out; pops any number at once."""
+    """A heap of batches."""
 
     def __init__(self, roots: Domains) -> None:
-        self._pieces: list[Domains] = [roots] if len(roots) else []
-        self._count = len(roots)
+        self._heap: list[tuple[float, int, Domains]] = []
+        self._order = itertools.count()
+        self._count = 0
+        self._bytes = 0
+        self.push(roots)
 
     def __len__(self) -> int:
         return self._count
 
     def push(self, domains: Domains) -> None:
         """Adds open subproblems."""
-        if len(domains):
-            self._pieces.append(domains)
-            self._count += len(domains)
+        order = np.argsort(domains.lb, kind="stable")
+        for start in range(0, len(order), _PIECE):
+            piece = domains.take(order[start : start + _PIECE])
+            # a NaN bound orders as the worst
+            key = float(piece.lb[0]) if np.isfinite(piece.lb[0]) else -np.inf
+            # among equals the newest first: that keeps the frontier small
+            heapq.heappush(self._heap, (key, -next(self._order), piece))
+            self._count += len(piece)
+            self._bytes += _size(piece)
 
     def pop(self, count: int) -> Domains:
-        """Removes and returns up to ``count`` subproblems, the newest ones."""
+        """Removes and returns up to ``count`` subproblems, those with the least bounds first."""
         taken: list[Domains] = []
-        while self._pieces and count > 0:
-            piece = self._pieces.pop()
+        while self._heap and count > 0:
+            key, order, piece = heapq.heappop(self._heap)
+            self._bytes -= _size(piece)
             if len(piece) > count:
-                self._pieces.append(piece.take(slice(0, len(piece) - count)))
-                piece = piece.take(slice(len(piece) - count, None))
+                rest = piece.take(slice(count, None))
+                heapq.heappush(self._heap, (key, order, rest))
+                self._bytes += _size(rest)
+                piece = piece.take(slice(0, count))
             taken.append(piece)
             count -= len(piece)
             self._count -= len(piece)
@@ -37,12 +61,12 @@ class Frontier:
     @property
     def bytes(self) -> int:
         """Bytes held by the open subproblems."""
-        return sum(p.lo.nbytes + p.hi.nbytes + p.open.nbytes + 24 * len(p) for p in self._pieces)
+        return self._bytes
 
     def worst(self) -> float | None:
         """The least lower bound waiting, or None when nothing is open."""
-        return min((float(p.lb.min()) for p in self._pieces), default=None)
+        return self._heap[0][0] if self._heap else None
 
-    def pieces(self) -> list[Domains]:
-        """The waiting batches, oldest first."""
-        return list(self._pieces)
+
+def _size(piece: Domains) -> int:
+    return piece.lo.nbytes + piece.hi.nbytes + piece.open.nbytes + 24 * len(piece)

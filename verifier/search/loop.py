@@ -116,9 +116,7 @@ class Search:
             out.reason = UnknownReason.PRECISION
         return out
 
-    def _refute(
-        self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]
-    ) -> Array:
+    def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
         """Books what was refuted; returns the mask of domains still open."""
         if self.tracer is not None:
             for index, e in evidence:
@@ -131,7 +129,7 @@ class Search:
             self.outcome.leaves += int(closed.sum())
             self.outcome.closed += float(batch.volume[closed].sum())
         batch.lb[:] = np.where(batch.open, result.lower, np.inf).min(axis=1)
-        return still
+        return np.asarray(still)
 
     def _split(self, batch: Domains, result: BoundResult, still: Array, width: Array) -> Domains:
         """Children of the open domains; those too small to split are abandoned (never counted as proved)."""

@@ -109,7 +109,7 @@ class Settler:
 
 
 def _close(result: BoundResult) -> Array:
-    return result.close.any(axis=1)
+    return np.asarray(result.close.any(axis=1))
 
 
 def _merge(
@@ -120,9 +120,9 @@ def _merge(
     A node's evidence shares one set of intermediate slopes, so one box's evidence must come from one
     arithmetic: it is replaced, never mixed.
     """
-    better = (finer.refuted | ~result.refuted[index]).all(axis=1) & (finer.refuted & ~result.refuted[index]).any(
-        axis=1
-    )
+    better = (finer.refuted | ~result.refuted[index]).all(axis=1) & (
+        finer.refuted & ~result.refuted[index]
+    ).any(axis=1)
     if not better.any():
         return 0
     where = index[better]

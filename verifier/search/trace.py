@@ -37,9 +37,7 @@ class TreeTracer:
             return
         used, box = np.unique(evidence.box, return_inverse=True)
         packed = np.packbits(evidence.box_slopes[used], axis=1, bitorder="little")
-        slim = Evidence(
-            box, evidence.group, evidence.row, evidence.slopes, packed, evidence.exact
-        )
+        slim = Evidence(box, evidence.group, evidence.row, evidence.slopes, packed, evidence.exact)
         self.evidence.append((domains.id[used], slim))
 
     def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:
@@ -62,4 +60,3 @@ class Fanout:
         """See :class:`Tracer`."""
         for t in self._tracers:
             t.split(domains, dim, at, first_child)
-

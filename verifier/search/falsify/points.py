@@ -82,13 +82,15 @@ class Descent:
                 at[source] = at[source] + part if source in at else part
         return total
 
-    def improve(self, x: Array, lo: Array, hi: Array, target: Array, steps: int, start: float = 0.25) -> Array:
+    def improve(
+        self, x: Array, lo: Array, hi: Array, target: Array, steps: int, start: float = 0.25
+    ) -> Array:
         """Projected sign-gradient descent on the largest row of each point's target group.
 
         Args:
             x: ``M d`` starting points; lo, hi: ``M d`` their boxes.
             target: ``M`` group each point aims at.
-            steps: iterations; the step starts at ``start`` box widths and shrinks geometrically to 1/1000 of it.
+            steps: iterations; the step starts at ``start`` box widths and shrinks to 1/1000 of it.
 
         Returns:
             For every start the best point met.

@@ -1,0 +1,396 @@
+"""Small models, a naive prover that shares nothing with the checker, and a certificate writer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from verifier.check.importer import combine
+from verifier.check.network import Network
+from verifier.spec.model import Case, NetworkRef, Property, Row, Variable
+
+Array = np.ndarray
+
+
+# ------------------------------------------------------------------ models
+def model(
+    nodes: Sequence[Any],
+    weights: Mapping[str, Any],
+    shape: Sequence[int | str],
+    out: Sequence[int | str] | None = None,
+    *,
+    opset: int = 13,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    outputs: Sequence[str] = ("y",),
+) -> bytes:
+    """ONNX bytes with float32 input ``x`` and output ``y``."""
+    ports = inputs or {"x": shape}
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in ports.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, out) for n in outputs],
+        [numpy_helper.from_array(np.asarray(w), n) for n, w in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return proto.SerializeToString()
+
+
+def dyadic(rng: np.random.Generator, *shape: int, bits: int = 3) -> Array:
+    """Random multiples of 2^-bits in [-2, 2], so that exact arithmetic stays short."""
+    top = 2 << bits
+    return (rng.integers(-top, top + 1, shape) / 2**bits).astype(np.float32)
+
+
+def dense(rng: np.random.Generator, sizes: Sequence[int], between: str = "Relu", **attributes: Any) -> bytes:
+    nodes, weights, last = [], {}, "x"
+    for k, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        weights[f"w{k}"], weights[f"b{k}"] = dyadic(rng, n, m), dyadic(rng, m)
+        end = k == len(sizes) - 2
+        nodes.append(helper.make_node("Gemm", [last, f"w{k}", f"b{k}"], ["y" if end else f"z{k}"]))
+        if not end:
+            nodes.append(helper.make_node(between, [f"z{k}"], [f"a{k}"], **attributes))
+        last = f"a{k}"
+    return model(nodes, weights, [1, sizes[0]])
+
+
+def leaky(rng: np.random.Generator) -> bytes:
+    return dense(rng, (2, 4, 3, 2), "LeakyRelu", alpha=0.25)
+
+
+def clip(rng: np.random.Generator) -> bytes:
+    w = {"w": dyadic(rng, 2, 3), "v": dyadic(rng, 3, 2), "lo": np.float32(-0.5), "hi": np.float32(1.0)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Clip", ["z", "lo", "hi"], ["a"]),
+        helper.make_node("MatMul", ["a", "v"], ["y"]),
+    ]
+    return model(nodes, w, [1, 2])
+
+
+def extrema(rng: np.random.Generator) -> bytes:
+    w = {"w": dyadic(rng, 2, 3), "v": dyadic(rng, 2, 3), "c": dyadic(rng, 3), "o": dyadic(rng, 3, 2)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("MatMul", ["x", "v"], ["q"]),
+        helper.make_node("Max", ["p", "q", "c"], ["m"]),
+        helper.make_node("Min", ["m", "p"], ["n"]),
+        helper.make_node("Abs", ["n"], ["a"]),
+        helper.make_node("MatMul", ["a", "o"], ["y"]),
+    ]
+    return model(nodes, w, [1, 2])
+
+
+def residual(rng: np.random.Generator) -> bytes:
+    w = {"w": dyadic(rng, 2, 3), "v": dyadic(rng, 3, 3), "b": dyadic(rng, 3), "o": dyadic(rng, 3, 2)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Relu", ["p"], ["a"]),
+        helper.make_node("Gemm", ["a", "v", "b"], ["q"]),
+        helper.make_node("Relu", ["q"], ["c"]),
+        helper.make_node("Add", ["c", "p"], ["s"]),
+        helper.make_node("Relu", ["s"], ["t"]),
+        helper.make_node("MatMul", ["t", "o"], ["y"]),
+    ]
+    return model(nodes, w, [1, 2])
+
+
+def conv(rng: np.random.Generator) -> bytes:
+    w = {"w": dyadic(rng, 2, 1, 2, 2), "b": dyadic(rng, 2), "v": dyadic(rng, 2 * 2 * 2, 2)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["z"], pads=[0, 1, 0, 1], strides=[1, 2]),
+        helper.make_node("Relu", ["z"], ["a"]),
+        helper.make_node("Flatten", ["a"], ["f"]),
+        helper.make_node("Gemm", ["f", "v"], ["y"]),
+    ]
+    return model(nodes, w, [1, 1, 3, 2])
+
+
+def maxpool(rng: np.random.Generator) -> bytes:
+    w = {"w": dyadic(rng, 2, 1, 1, 2), "v": dyadic(rng, 4, 2)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["z"]),
+        helper.make_node("MaxPool", ["z"], ["a"], kernel_shape=[2, 1], pads=[0, 0, 1, 0], strides=[2, 1]),
+        helper.make_node("Flatten", ["a"], ["f"]),
+        helper.make_node("Gemm", ["f", "v"], ["y"]),
+    ]
+    return model(nodes, w, [1, 1, 3, 2])
+
+
+def relu_net(rng: np.random.Generator) -> bytes:
+    return dense(rng, (2, 4, 3, 2))
+
+
+FAMILIES: Mapping[str, tuple[Callable[[np.random.Generator], bytes], int]] = {
+    "dense": (relu_net, 2),
+    "leaky": (leaky, 2),
+    "clip": (clip, 2),
+    "extrema": (extrema, 2),
+    "residual": (residual, 2),
+    "conv": (conv, 6),
+    "maxpool": (maxpool, 6),
+}
+
+
+def make_property(
+    inputs: int, outputs: int, cases: Sequence[Case], *, networks: Sequence[str] = ("",)
+) -> Property:
+    variables = tuple(
+        v
+        for n in networks
+        for v in (
+            Variable(f"X{n}", "input", (inputs,), network=n),
+            Variable(f"Y{n}", "output", (outputs,), network=n),
+        )
+    )
+    return Property(variables, tuple(cases), tuple(NetworkRef(n) for n in networks), sha256="ab" * 32)
+
+
+def box_case(low: Sequence[Any], high: Sequence[Any], *disjuncts: Sequence[Row]) -> Case:
+    return Case(
+        tuple(Fraction(v) for v in low), tuple(Fraction(v) for v in high), tuple(tuple(d) for d in disjuncts)
+    )
+
+
+def row(
+    outputs: Mapping[int, Any], constant: Any = 0, inputs: Mapping[int, Any] | None = None, *, strict=False
+) -> Row:
+    return Row(
+        {i: Fraction(c) for i, c in outputs.items()},
+        {i: Fraction(c) for i, c in (inputs or {}).items()},
+        Fraction(constant),
+        strict,
+    )
+
+
+# ------------------------------------------------------------------ dense matrices of the normal form
+class Plain:
+    """The normal form as explicit matrices: node -> (source -> matrix, bias) or the relu's source."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.maps: list[dict[int, Array]] = []
+        self.bias: list[Array] = []
+        for node in network.nodes:
+            found: dict[int, Array] = {}
+            for source, chain in node.terms:
+                matrix = np.eye(network.nodes[source].size)
+                for m in chain:
+                    matrix = np.stack([m.forward(column) for column in matrix])
+                found[source] = found.get(source, 0) + matrix.T
+            self.maps.append(found)
+            self.bias.append(np.zeros(node.size) if node.bias is None else node.bias)
+
+    def exact(self, x: Sequence[Fraction]) -> list[Fraction]:
+        """All rationals; the network must have no inexact weights."""
+        values: list[list[Fraction]] = [list(x)]
+        for node, maps, bias in zip(self.network.nodes[1:], self.maps[1:], self.bias[1:], strict=True):
+            assert node.error == 0
+            if node.relu >= 0:
+                values.append([max(v, Fraction(0)) for v in values[node.relu]])
+                continue
+            out = [Fraction(float(b)) for b in bias]
+            for source, matrix in maps.items():
+                for i, j in zip(*np.nonzero(matrix), strict=True):
+                    out[i] += Fraction(float(matrix[i, j])) * values[source][j]
+            values.append(out)
+        return values[self.network.output]
+
+
+# ------------------------------------------------------------------ the naive prover
+class Prover:
+    """Splits the widest dimension; bounds one box at a time with matrices and plain floats."""
+
+    def __init__(self, data: bytes, prop: Property) -> None:
+        self.prop = prop
+        self.network = combine({prop.networks[0].name: data}, prop)
+        self.plain = Plain(self.network)
+        self.evidence: list[tuple[int, int, int]] = []
+        self.slopes: dict[int, Array] = {}
+        self.tree: list[list[float]] = []
+        self.boxes: dict[int, tuple[Array, Array]] = {}
+
+    def layers(self, low: Array, high: Array) -> tuple[list[Array], list[Array], list[Array]]:
+        """Bounds of all nodes by interval arithmetic, then backwards for rectifiers' inputs."""
+        lows, highs, slopes = [low], [high], [np.zeros(0)] * len(self.network.nodes)
+        wanted = {node.relu for node in self.network.nodes}
+        for i, node in enumerate(self.network.nodes[1:], 1):
+            if node.relu >= 0:
+                l, h = lows[node.relu], highs[node.relu]
+                slopes[i] = np.where(h > -l, 1.0, 0.0)
+                lows.append(np.maximum(l, 0))
+                highs.append(np.maximum(h, 0))
+                continue
+            l = h = self.plain.bias[i]
+            for s, w in self.plain.maps[i].items():
+                p, q = np.maximum(w, 0), np.minimum(w, 0)
+                l, h = l + p @ lows[s] + q @ highs[s], h + p @ highs[s] + q @ lows[s]
+            lows.append(l)
+            highs.append(h)
+            if i in wanted:
+                for j in np.flatnonzero((l < 0) & (h > 0)):
+                    unit = np.zeros(len(l))
+                    unit[j] = 1
+                    l[j] = max(l[j], self.back({i: unit}, lows, highs, slopes))
+                    h[j] = min(h[j], -self.back({i: -unit}, lows, highs, slopes))
+        return lows, highs, slopes
+
+    def back(
+        self,
+        parts: dict[int, Array],
+        lows: list[Array],
+        highs: list[Array],
+        slopes: list[Array],
+        c: float = 0.0,
+    ) -> float:
+        parts = dict(parts)
+        for i in range(max(parts), 0, -1):
+            if i not in parts:
+                continue
+            a, node = parts.pop(i), self.network.nodes[i]
+            if node.relu >= 0:
+                l, h = lows[node.relu], highs[node.relu]
+                amb = (l < 0) & (h > 0)
+                gap = np.where(amb, h - l, 1)
+                up = np.where(amb, h / gap, l >= 0)
+                lo = np.where(amb, slopes[i], l >= 0)
+                c += float(np.sum(np.where(amb, np.minimum(a, 0) * -up * l, 0)))
+                parts[node.relu] = parts.get(node.relu, 0) + np.maximum(a, 0) * lo + np.minimum(a, 0) * up
+                continue
+            c += float(a @ self.plain.bias[i])
+            for s, w in self.plain.maps[i].items():
+                parts[s] = parts.get(s, 0) + a @ w
+        if 0 not in parts:
+            return c
+        a = parts[0]
+        return c + float(np.maximum(a, 0) @ lows[0] + np.minimum(a, 0) @ highs[0])
+
+    def settle(self, node: int, case: int, low: Array, high: Array, margin: float) -> list[int]:
+        """Evidence for the disjuncts that this box refutes; returns those it does not."""
+        lows, highs, slopes = self.layers(low, high)
+        flat = np.concatenate([np.zeros(0), *(slopes[i] for i in self.network.rectifiers)])
+        opened = []
+        for d, rows in enumerate(self.prop.cases[case].disjuncts):
+            for r, atom in enumerate(rows):
+                parts = {self.network.output: np.zeros(self.network.nodes[self.network.output].size)}
+                parts.setdefault(0, np.zeros(len(low)))
+                for i, v in atom.outputs.items():
+                    parts[self.network.output][i] += float(v)
+                for i, v in atom.inputs.items():
+                    parts[0][i] += float(v)
+                bound = self.back(parts, lows, highs, slopes, float(atom.constant))
+                if bound > margin or (atom.strict and bound >= margin):
+                    self.evidence.append((node, d, r))
+                    self.slopes[node] = flat
+                    break
+            else:
+                opened.append(d)
+        return opened
+
+    def prove(self, *, margin: float = 1e-9, limit: int = 400) -> dict[str, Any] | None:
+        """Arrays of a certificate, or None when the limit is reached."""
+        todo = []
+        for c, case in enumerate(self.prop.cases):
+            self.tree.append([-1, 0.0, -1])
+            low = np.array([float(v) for v in case.lower])
+            high = np.array([float(v) for v in case.upper])
+            if not case.empty:
+                todo.append((c, c, low, high))
+        for node, case, low, high in todo:
+            if not self.settle(node, case, low, high, margin):
+                continue
+            if len(self.tree) > limit:
+                return None
+            self.evidence = [e for e in self.evidence if e[0] != node]
+            dim = int(np.argmax(high - low))
+            at, left = (low[dim] + high[dim]) / 2, len(self.tree)
+            self.tree[node] = [dim, at, left]
+            self.tree += [[-1, 0.0, -1], [-1, 0.0, -1]]
+            one, two = high.copy(), low.copy()
+            one[dim] = two[dim] = at
+            todo += [(left, case, low, one), (left + 1, case, two, high)]
+        return self.arrays()
+
+    def arrays(self) -> dict[str, Any]:
+        self.evidence.sort()
+        n = self.network.neurons
+        box = sorted({e[0] for e in self.evidence})
+        bits = np.array([self.slopes[b] for b in box]).reshape(len(box), n).astype(np.uint8)
+        slopes = np.array([self.slopes[e[0]] * 128 for e in self.evidence]).reshape(len(self.evidence), n)
+        columns = np.array(self.evidence, np.int32).reshape(-1, 3).T
+        tree = np.array(self.tree, object).reshape(-1, 3)
+        return {
+            "node_dim": tree[:, 0].astype(np.int32),
+            "node_at": tree[:, 1].astype(np.float64),
+            "node_left": tree[:, 2].astype(np.int32),
+            "ev_node": columns[0],
+            "ev_disjunct": columns[1],
+            "ev_row": columns[2],
+            "ev_exact": np.zeros(len(self.evidence), np.uint8),
+            "ev_slopes": slopes.astype(np.uint8),
+            "box_node": np.array(box, np.int32),
+            "box_slopes": np.packbits(bits, axis=1, bitorder="little"),
+        }
+
+    def document(self, data: bytes, **changes: Any) -> dict[str, Any]:
+        return document(data, self.prop, self.network, **changes)
+
+
+def document(data: bytes, prop: Property, network: Network, **changes: Any) -> dict[str, Any]:
+    nodes = network.nodes
+    return {
+        "format": "surebound-certificate",
+        "version": 1,
+        "verdict": "unsat",
+        "semantics": "real",
+        "models": [{"name": "", "sha256": hashlib.sha256(data).hexdigest()}],
+        "property": {"language": prop.language, "sha256": prop.sha256, "text": prop.text},
+        "relus": [{"tensor": nodes[i].tensor, "size": nodes[i].size} for i in network.rectifiers],
+        "producer": {"name": "surebound", "version": "0"},
+        "root_precision": 64,
+        "forward": False,
+        **changes,
+    }
+
+
+def write(path: Path, doc: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
+    """Writes the container; an array may also be given as bytes of an npy file."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("certificate.json", json.dumps(doc, sort_keys=True))
+        for name, value in arrays.items():
+            if not isinstance(value, bytes):
+                stream = io.BytesIO()
+                np.save(stream, value, allow_pickle=True)
+                value = stream.getvalue()
+            archive.writestr(f"arrays/{name}.npy", value)
+    return path
+
+
+def refutable(data: bytes, size: int, rng: np.random.Generator, *, margin: Any = Fraction(1, 8)) -> Property:
+    """A property over a dyadic box whose truth follows from sampling minus a margin; mostly provable."""
+    low = dyadic(rng, size)
+    high = low + dyadic(rng, size).__abs__() * np.float32(0.5)
+    prop = make_property(size, 2, [box_case(low.tolist(), high.tolist(), [row({0: 1, 1: 1})])])
+    plain = Plain(combine({"": data}, prop))
+    points = [low + (high - low) * rng.integers(0, 5, size) / 4 for _ in range(60)] + [low, high]
+    ys = [plain.exact([Fraction(float(v)) for v in p]) for p in points]
+    first = min(y[0] + y[1] for y in ys)
+    second = min(y[0] - 2 * y[1] for y in ys)
+    cases = [
+        box_case(
+            low.tolist(),
+            high.tolist(),
+            [row({0: 1, 1: 1}, margin - first)],
+            [row({0: -1000}), row({0: 1, 1: -2}, margin - second, strict=True)],
+        )
+    ]
+    return make_property(size, 2, cases)
