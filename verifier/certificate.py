@@ -104,11 +104,13 @@ def _evidence(tracer: TreeTracer, neurons: int) -> dict[str, Array]:
             "ev_slopes": np.zeros((0, neurons), dtype=np.uint8),
             "box_node": empty,
             "box_slopes": np.zeros((0, width), dtype=np.uint8),
+            "box_refined": np.zeros((0, width), dtype=np.uint8),
         }
     node = np.concatenate([ids[e.box] for ids, e in tracer.evidence])
     order = np.argsort(node, kind="stable")
     box_node = np.concatenate([ids for ids, _ in tracer.evidence])
     box_slopes = np.concatenate([e.box_slopes for _, e in tracer.evidence])
+    box_refined = np.concatenate([e.box_refined for _, e in tracer.evidence]).astype(np.uint8)
     box_order = np.argsort(box_node, kind="stable")
     pieces = {
         "ev_disjunct": np.concatenate([e.group for _, e in tracer.evidence]).astype(np.int32),
@@ -121,6 +123,7 @@ def _evidence(tracer: TreeTracer, neurons: int) -> dict[str, Array]:
         **{name: np.ascontiguousarray(a[order]) for name, a in pieces.items()},
         "box_node": box_node[box_order].astype(np.int32),
         "box_slopes": np.ascontiguousarray(box_slopes[box_order]).reshape(-1, width),
+        "box_refined": np.ascontiguousarray(box_refined[box_order]).reshape(-1, width),
     }
 
 

@@ -112,7 +112,7 @@ class Kernels(Protocol):
         ...
 
     def spread(self, a: Any, index: Any, size: int, *, unique: bool) -> Any:
-        """``R size``: column ``index[i]`` receives column i of ``a``; repeated ones (not ``unique``) add up."""
+        """``R size``: column ``index[i]`` receives column i of ``a``; repeated ones add up."""
         ...
 
     def unit_rows(self, index: Any, size: int) -> Any:
@@ -120,7 +120,7 @@ class Kernels(Protocol):
         ...
 
     def conv_weight(self, weight: Any, geometry: ConvGeometry) -> Any:
-        """A NumPy weight ``(O, C/groups, kh, kw)`` arranged for :meth:`conv` (still NumPy, nothing rounded)."""
+        """A weight ``(O, C/groups, kh, kw)`` arranged for :meth:`conv` (nothing converted or rounded)."""
         ...
 
     def conv(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:

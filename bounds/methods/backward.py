@@ -70,8 +70,6 @@ def backward(
         ``R d`` coefficients over the flat input (``rows.const`` and ``rows.error`` hold the rest).
     """
     plan, k = tape.plan, tape.kernels
-    if rows.dom is None and not any(isinstance(s, ReluStep) for s in plan.steps[:first]):
-        _repeat(tape, rows)
     for step in reversed(plan.steps[:first]):
         if isinstance(step, InputStep):
             continue
@@ -91,6 +89,8 @@ def backward(
             _repeat(tape, rows)
             a = rows.at.pop(step.slot)
         _through_relu(tape, rows, step, a, None if lower is None else lower[step.index], record)
+    if rows.dom is None:  # no rectifier lay on the way
+        _repeat(tape, rows)
     return _at_inputs(tape, rows)
 
 

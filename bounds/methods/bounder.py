@@ -19,6 +19,7 @@ from bounds.methods.objective import (
     bound_objectives,
     compile_objectives,
     optimise_slopes,
+    refined_neurons,
     split_scores,
     tape_slopes,
 )
@@ -37,6 +38,7 @@ class Evidence:
         box: ``E`` index into the block; group, row: ``E`` (row counted within the group).
         slopes: ``E N`` uint8, lower slopes in 1/128 for the row's backward pass.
         box_slopes: ``D N`` bool, lower slopes used for intermediate bounds.
+        box_refined: ``D N`` bool, neurons whose input was bounded backwards.
         exact: ``E`` bool, needs exact arithmetic to re-prove.
     """
 
@@ -45,6 +47,7 @@ class Evidence:
     row: Array
     slopes: Array
     box_slopes: Array
+    box_refined: Array
     exact: Array
 
 
@@ -72,10 +75,18 @@ class BoundResult:
 
 
 @dataclass(frozen=True, slots=True)
-class BounderOptions:
-    """Options: slope iterations on rows that stay open, whether evidence is kept, the network's rounding."""
+class Effort:
+    """How much to spend on a box: backward bounds for ambiguous neurons or not, slope steps on open rows."""
 
+    refine: bool = True
     iterations: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class BounderOptions:
+    """Options: default effort, whether evidence is kept, the network's own rounding."""
+
+    effort: Effort = Effort()
     evidence: bool = False
     network: NetworkRounding | None = None
 
@@ -100,21 +111,27 @@ class BoxBounder:
         self.rule = Rule(forward=self.plan.input_size <= FORWARD_INPUTS)
         self._group = objectives.group_of_row
 
-    def bound(self, lo: Array, hi: Array, wanted: Array, should_stop: Any = None) -> BoundResult:
+    def bound(
+        self, lo: Array, hi: Array, wanted: Array, should_stop: Any = None, effort: Effort | None = None
+    ) -> BoundResult:
         """Bounds the wanted groups on every box.
 
         Args:
             lo, hi: ``D d`` boxes (float64; rationals for the exact precision).
             wanted: ``D K`` bool.
             should_stop: polled inside; may raise :class:`bounds.methods.rule.Stopped`.
+            effort: instead of the options' one.
         """
-        rule = self.rule if should_stop is None else replace(self.rule, should_stop=should_stop)
+        effort = effort or self.options.effort
+        rule = replace(self.rule, refine=effort.refine)
+        if should_stop is not None:
+            rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)
         k = self.plan.kernels
         found = bound_objectives(tape, self.compiled)
         lower = np.asarray(k.numpy(found.lower))
         pad = np.asarray(k.numpy(found.pad))
-        proved_row = self._proved(found.lower)
+        proved_row = self._proved(found.lower, found.pad, self.objectives.strict)
         best = self._best_rows(lower)
         refuted = self._any(proved_row) & wanted
         row = np.where(self._any(proved_row), self._first(proved_row), best)
@@ -125,8 +142,8 @@ class BoxBounder:
             evidence.plain(refuted, row)
         still = wanted & ~refuted
         guesses = self._guesses(tape, found.a, best, still, group_lower)
-        if still.any() and self.options.iterations and tape.relus:
-            self._optimise(tape, still, best, refuted, group_lower, group_pad, evidence)
+        if still.any() and effort.iterations and tape.relus:
+            self._optimise(tape, effort.iterations, still, best, refuted, group_lower, group_pad, evidence)
         still = wanted & ~refuted
         weight = k.array((still[:, self._group]).astype(np.float64))
         scores = k.numpy(split_scores(tape, found, weight))
@@ -140,15 +157,23 @@ class BoxBounder:
             None if evidence is None else evidence.done(),
         )
 
-    def _proved(self, lower: Any) -> Array:
-        """``D S``: rows whose bound refutes their group. NaN compares false, hence never proves."""
-        strict = self.objectives.strict
+    def _proved(self, lower: Any, pad: Any, strict: Array) -> Array:
+        """Bool of ``lower``'s shape: bounds that refute. NaN compares false, hence never proves.
+
+        When evidence is kept, a rounded bound must clear zero by its own rounding share once more: the
+        checker walks the same relaxation in other arithmetic, and its last bits differ.
+
+        Args:
+            lower, pad: bounds and their rounding shares.
+            strict: rows for which zero suffices (broadcast against ``lower``).
+        """
         k = self.plan.kernels
+        if self.options.evidence and k.precision.u:
+            lower = lower - pad
         positive = np.asarray(k.numpy(lower > 0), dtype=bool)
         if not strict.any():
             return positive
-        zero = np.asarray(k.numpy(lower >= 0), dtype=bool)
-        return np.where(strict[None, :], zero, positive)
+        return np.asarray(np.where(strict, np.asarray(k.numpy(lower >= 0), dtype=bool), positive))
 
     def _best_rows(self, lower: Array) -> Array:
         """``D K``: index of the row with the largest bound in each group."""
@@ -180,9 +205,10 @@ class BoxBounder:
         centre, radius = k.numpy(tape.centre), k.numpy(tape.radius)
         return centre - np.sign(chosen) * radius
 
-    def _optimise(
+    def _optimise(  # noqa: PLR0913 - updates the block's result arrays in place
         self,
         tape: Tape,
+        iterations: int,
         still: Array,
         best: Array,
         refuted: Array,
@@ -197,13 +223,9 @@ class BoxBounder:
         for s in range(0, len(boxes), piece):
             b, g = boxes[s : s + piece], groups[s : s + piece]
             picks = best[b, g]
-            out = optimise_slopes(
-                tape, self.compiled, b, picks, self.options.iterations, keep_slopes=evidence is not None
-            )
-            strict = self.objectives.strict[picks]
+            out = optimise_slopes(tape, self.compiled, b, picks, iterations, keep_slopes=evidence is not None)
             k = self.plan.kernels
-            positive, zero = k.numpy(out.lower > 0), k.numpy(out.lower >= 0)
-            proved = np.asarray(positive | (zero & strict), dtype=bool)
+            proved = self._proved(out.lower, out.pad, self.objectives.strict[picks])
             refuted[b, g] |= proved
             lower[b, g] = k.numpy(out.lower)
             pad[b, g] = k.numpy(out.pad)
@@ -217,6 +239,7 @@ class _Collector:
     def __init__(self, bounder: BoxBounder, tape: Tape, boxes: int) -> None:
         self.bounder = bounder
         self.bits = tape_slopes(tape)
+        self.refined = refined_neurons(tape)
         self.parts: list[tuple[Array, Array, Array, Array]] = []
         self.boxes = boxes
 
@@ -234,7 +257,7 @@ class _Collector:
         """Everything, rows counted within their group."""
         b, g, row, slopes = (np.concatenate([p[i] for p in self.parts]) for i in range(4))
         exact = np.full(len(b), self.bounder.plan.kernels.precision is EXACT)
-        return Evidence(b, g, row - self.bounder.objectives.start[g], slopes, self.bits, exact)
+        return Evidence(b, g, row - self.bounder.objectives.start[g], slopes, self.bits, self.refined, exact)
 
 
 def precisions() -> tuple[Precision, Precision, Precision]:

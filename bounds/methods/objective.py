@@ -22,13 +22,14 @@ LOSS_WEIGHT = 2.0
 @dataclass(frozen=True, slots=True)
 class CompiledObjectives:
     """Objectives in a plan's precision: ``at[slot]: S n``, ``inputs: S d``, ``const: S``; ``penalty`` is
-    the relative error of the stored coefficients (0 when exact)."""
+    the relative error of the stored coefficients (0 when exact); ``mixed``: some row reads an input."""
 
     source: Objectives
     at: dict[int, Any]
     inputs: Any
     const: Any
     penalty: float
+    mixed: bool
 
 
 def compile_objectives(plan: Plan, objectives: Objectives) -> CompiledObjectives:
@@ -42,9 +43,8 @@ def compile_objectives(plan: Plan, objectives: Objectives) -> CompiledObjectives
         part = k.array(c[:, start : start + size])
         at[slot] = at[slot] + part if slot in at else part
         start += size
-    return CompiledObjectives(
-        objectives, at, k.array(g), k.array(d), 0 if exact else _penalty(p.u, objectives)
-    )
+    penalty = 0 if exact else _penalty(p.u, objectives)
+    return CompiledObjectives(objectives, at, k.array(g), k.array(d), penalty, bool(np.any(g)))
 
 
 def _penalty(u: float, objectives: Objectives) -> float:
@@ -139,6 +139,8 @@ def _finish_inputs(
     k = tape.kernels
     shared = rows.dom is None
     a = backward(tape, rows, len(tape.plan.steps), lower, record)
+    if not objectives.mixed:
+        return a
     direct = objectives.inputs[pick]
     if not np.any(k.numpy(direct)):
         return a
@@ -173,9 +175,9 @@ def optimise_slopes(
     """Improves single rows by conditional-gradient steps on their lower slopes.
 
     With ``x*`` the minimiser of the current linear bound and z(x*) pushed forward through the *chosen*
-    lines, the derivative of the bound in a lower slope is ``[A]+ z(x*)`` (closed form; no autograd), so the best
-    vertex is slope 1 where ``z(x*) > 0`` and 0 elsewhere. Every iterate is a bound; the best one is kept per
-    row. Slopes are multiples of 1/128, so that a certificate stores them exactly.
+    lines, the derivative of the bound in a lower slope is ``[A]+ z(x*)`` (closed form; no autograd), so
+    the best vertex is slope 1 where ``z(x*) > 0`` and 0 elsewhere. Every iterate is a bound; the best one
+    is kept per row. Slopes are multiples of 1/128, so that a certificate stores them exactly.
 
     Args:
         tape: relaxations of the block.
@@ -188,15 +190,15 @@ def optimise_slopes(
         The best bound of each row and the slopes that give it.
     """
     k = tape.kernels
-    dom = k.array(boxes)
+    dom, picked = k.array(boxes), k.array(picks)
     slopes = [k.take(r.lower, dom) for r in tape.relus]
     ambiguous = [k.take(r.ambiguous, dom) for r in tape.relus]
     best: Any = None
     pad: Any = None
     for t in range(iterations + 1):
-        rows = _start(tape, objectives, picks, dom)
+        rows = _start(tape, objectives, picked, dom)
         record: list[Any] = [None] * len(tape.relus)
-        a = _finish_inputs(tape, objectives, rows, picks, record, slopes)
+        a = _finish_inputs(tape, objectives, rows, picked, record, slopes)
         lower, pad = concretize(tape, a, rows), rows.pad
         if best is None:
             best = (lower, a, list(slopes))
@@ -267,3 +269,11 @@ def tape_slopes(tape: Tape) -> Array:
     if not tape.relus:
         return np.zeros((len(tape), 0), dtype=bool)
     return np.concatenate([k.numpy(r.lower) > 0.5 for r in tape.relus], axis=1)
+
+
+def refined_neurons(tape: Tape) -> Array:
+    """``D N`` bool: neurons whose input was bounded backwards."""
+    k = tape.kernels
+    if not tape.relus:
+        return np.zeros((len(tape), 0), dtype=bool)
+    return np.concatenate([np.asarray(k.numpy(r.refined), dtype=bool) for r in tape.relus], axis=1)

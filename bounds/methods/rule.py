@@ -182,11 +182,13 @@ class _Pass:
     def _relu(self, step: ReluStep, position: int) -> None:
         k, p = self.k, self.k.precision
         lo, hi = self.intervals[step.source]
+        refined = (lo < 0) & (lo > 0)  # none
         if self.rule.refine:
-            lo, hi = self._refine(step, lo, hi)
+            lo, hi, refined = self._refine(step, lo, hi)
         form = self.forms.get(step.source) if self.forward else None
         spread = None if form is None else abs(form.rows[:, :-1, :])
         relu = relax_relu(k, lo, hi, spread)
+        relu.refined = refined
         self.tape.relus.append(relu)
         self.intervals[step.slot] = (k.maximum(lo, 0), k.maximum(hi, 0))
         del position
@@ -207,15 +209,21 @@ class _Pass:
             )
         self.forms[step.slot] = _Form(rows, rho)
 
-    def _refine(self, step: ReluStep, lo: Any, hi: Any) -> tuple[Any, Any]:
-        """Backward bounds for the elements of a rectifier's input that are still ambiguous."""
+    def _refine(self, step: ReluStep, lo: Any, hi: Any) -> tuple[Any, Any, Any]:
+        """Backward bounds for the elements of a rectifier's input that are still ambiguous.
+
+        Returns:
+            The intervals, and which elements were bounded (``D n`` bool).
+        """
+        ambiguous = (lo < 0) & (hi > 0)
         first = self.plan.producer[step.source]
         source = self.plan.steps[first]
         if not isinstance(source, AffineStep) or not self.tape.relus:
-            return lo, hi  # intervals of the first layer are exact (up to rounding)
-        boxes, elements = self.k.nonzero((lo < 0) & (hi > 0))
+            # intervals of the first layer are exact (up to rounding)
+            return lo, hi, ambiguous & ~ambiguous
+        boxes, elements = self.k.nonzero(ambiguous)
         if len(boxes) == 0:
-            return lo, hi
+            return lo, hi, ambiguous
         self.tape.refined_rows += 2 * len(boxes)
         lo, hi = self.k.copy(lo), self.k.copy(hi)
         widest = max(self.plan.sizes[: step.slot + 1])
@@ -227,7 +235,7 @@ class _Pass:
             below, above = self._bound_neurons(source, first, b, e)
             lo[b, e] = self.k.maximum(lo[b, e], below)
             hi[b, e] = self.k.minimum(hi[b, e], above)
-        return lo, hi
+        return lo, hi, ambiguous
 
     def _bound_neurons(self, source: AffineStep, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
         k, count = self.k, len(boxes)

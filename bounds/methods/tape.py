@@ -15,7 +15,8 @@ class ReluRelaxation:
 
     ``lower z <= relu(z) <= upper z + offset`` on ``[lo, hi]``; all arrays ``D n``. ``ambiguous`` marks
     ``lo < 0 < hi``; elsewhere both lines are the function itself. ``spread`` (``D d n``, optional) is the
-    absolute sensitivity of z to each input over the box, from the forward pass.
+    absolute sensitivity of z to each input over the box, from the forward pass. ``refined`` (``D n``
+    bool) marks elements of z that were bounded backwards.
     """
 
     lo: Any
@@ -25,6 +26,7 @@ class ReluRelaxation:
     offset: Any
     ambiguous: Any
     spread: Any = None
+    refined: Any = None
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ nothing of the graph around it nor of who asks.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,15 @@ class AffineMap(abc.ABC):
         """``W_k[index]: R n_k``; the default pushes unit rows through the adjoint."""
         return self.adjoint(self.kernels.unit_rows(index, self.size))
 
+    def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
+        """The same map with other weights: backend arrays, named and shaped as in the node's ``params``.
+
+        The given arrays are used as they are, so that gradients flow back to them (training). Maps without
+        trainable constants return themselves.
+        """
+        del constants
+        return self
+
     def constant(self, values: Array) -> Any:
         """A weight array in working precision; records what the conversion cost."""
         self.weight_error = max(self.weight_error, conversion_error(values, self.kernels))
@@ -75,5 +84,8 @@ def conversion_error(values: Array, kernels: Kernels) -> float:
     precision = kernels.precision
     if precision.name != "float32":
         return 0.0
-    back = values.astype(np.float32).astype(np.float64)
-    return 0.0 if np.array_equal(back, values) else 1.0001 * precision.u
+    with np.errstate(all="ignore"):
+        back = values.astype(np.float32).astype(np.float64)
+        # a number that underflows loses more than u, and one that vanishes or overflows has no relative error
+        error = np.where(back == values, 0.0, np.abs(values - back) / np.abs(back))
+    return 1.0001 * float(np.max(np.where(np.isnan(error), np.inf, error), initial=0.0))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,17 @@ class ConvMap(AffineMap):
         if self.flip:
             return (self.kernels.conv(a, self.weight, self.geometry),)
         return (self.kernels.conv_adjoint(a, self.weight, self.geometry),)
+
+    def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
+        out, g = copy(self), self.geometry
+        out.weight = self.kernels.conv_weight(constants["weight"], g)
+        out.weight_abs = abs(out.weight)
+        if "bias" in constants:
+            channels, plane = (g.c, g.h * g.w) if self.flip else (g.o, g.p * g.q)
+            index = np.tile(np.repeat(np.arange(channels), plane), g.n)
+            out.bias = self.kernels.take(constants["bias"], self.kernels.array(index))
+            out.bias_abs = abs(out.bias)
+        return out
 
     def _forward(self, x: Any, weight: Any) -> Any:
         if self.flip:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,15 @@ class DenseMap(AffineMap):
             return self.kernels.matmul(x, matrix)
         out = self.kernels.matmul(x.reshape(len(x) * self.lead, -1), matrix)
         return out.reshape(len(x), -1)
+
+    def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
+        out = copy(self)
+        out.weight = constants["weight"]
+        out._t, out._abs_t = out.weight.T, abs(out.weight).T
+        if "bias" in constants:
+            out.bias = self.kernels.concat([constants["bias"]] * self.lead)
+            out.bias_abs = abs(out.bias)
+        return out
 
     def rows(self, index: Any) -> tuple[Any, ...]:
         if self.lead == 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,24 @@ from bounds.ops.base import AffineMap
 
 
 class ScaleMap(AffineMap):
-    """``y = scale * x + shift``."""
+    """``y = scale * x + shift``; both broadcast against ``shape``."""
 
-    def __init__(self, kernels: Kernels, scale: Array, shift: Array) -> None:
-        super().__init__(kernels, (scale.size,), scale.size)
-        self._scale = self.constant(scale)
-        self._abs = kernels.array(np.abs(scale))
-        self.set_bias(shift)
+    def __init__(self, kernels: Kernels, scale: Array, shift: Array, shape: tuple[int, ...]) -> None:
+        flat = np.broadcast_to(scale, shape).reshape(-1)
+        super().__init__(kernels, (flat.size,), flat.size)
+        self.shape = shape
+        self._scale = self.constant(flat)
+        self._abs = kernels.array(np.abs(flat))
+        self.set_bias(np.broadcast_to(shift, shape).reshape(-1))
+
+    def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
+        out, k = copy(self), self.kernels
+        out._scale, out.bias = (
+            k.take(values.reshape(-1), k.array(_broadcast_index(tuple(values.shape), self.shape)))
+            for values in (constants["scale"], constants["shift"])
+        )
+        out._abs, out.bias_abs = abs(out._scale), abs(out.bias)
+        return out
 
     def apply(self, xs: Sequence[Any]) -> Any:
         return xs[0] * self._scale
@@ -135,9 +147,13 @@ class SumMap(AffineMap):
 def scale(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
     """Binds a SCALE node."""
     del graph
-    factor = np.broadcast_to(node.params["scale"], node.shape).reshape(-1)
-    shift = np.broadcast_to(node.params["shift"], node.shape).reshape(-1)
-    return ScaleMap(kernels, np.asarray(factor, dtype=np.float64), np.asarray(shift, dtype=np.float64))
+    factor, shift = (np.asarray(node.params[name], dtype=np.float64) for name in ("scale", "shift"))
+    return ScaleMap(kernels, factor, shift, node.shape)
+
+
+def _broadcast_index(shape: tuple[int, ...], target: tuple[int, ...]) -> Array:
+    """Flat positions in an array of ``shape`` that broadcasting to ``target`` reads."""
+    return np.broadcast_to(np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape), target).reshape(-1)
 
 
 def add(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:

@@ -20,7 +20,7 @@ def relax_relu(kernels: Kernels, lo: Any, hi: Any, spread: Any) -> ReluRelaxatio
     (Zhang et al. 2018, the adaptive choice of CROWN).
     """
     k, u = kernels, kernels.precision.u
-    ambiguous = (lo < 0) & (hi > 0)
+    ambiguous = ~((lo >= 0) | (hi <= 0))  # a NaN is ambiguous too, and makes every bound NaN
     active = lo >= 0
     one = k.zeros(*lo.shape) + 1
     slope = k.minimum(k.divide(k.where(ambiguous, hi, 0), k.where(ambiguous, hi - lo, one)), 1)

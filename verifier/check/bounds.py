@@ -50,6 +50,13 @@ class Form:
     reach: Array
 
 
+class Cost:
+    """What a row with coefficients A pays at a node: ``|A| . each[box]``, at most ``|A| . peak``."""
+
+    def __init__(self, each: Array) -> None:
+        self.each, self.peak = each, each.max(axis=0)
+
+
 @dataclass(slots=True)
 class State:
     """Everything known about one block of boxes; lists run over nodes, arrays are (D, n)."""
@@ -57,7 +64,8 @@ class State:
     low: list[Array] = field(default_factory=list[Array])
     high: list[Array] = field(default_factory=list[Array])
     mag: list[Array] = field(default_factory=list[Array])
-    pad: list[Array | None] = field(default_factory=list["Array | None"])
+    pad: list[Cost | None] = field(default_factory=list["Cost | None"])
+    floor: list[Any] = field(default_factory=list[Any])  # what underflow of coefficients can cost
     forms: list[Form] = field(default_factory=list[Form])
     relaxed: dict[int, Relaxed] = field(default_factory=dict[int, "Relaxed"])
 
@@ -70,7 +78,7 @@ class Relaxed:
     lower: Array
     slope: Array
     shift: Array
-    cost: Array
+    cost: Cost
 
 
 @dataclass(slots=True)
@@ -94,7 +102,7 @@ class Bounder:
         for i in network.rectifiers:
             self.offsets[i] = total
             total += network.nodes[i].size
-        self.bounded_backwards = {network.nodes[i].relu for i in network.rectifiers}
+        self.order = {i: k for k, i in enumerate(network.rectifiers)}
         self.table = arithmetic.array(np.arange(SLOPE_UNIT + 1) / SLOPE_UNIT)
         self.affine = [self._prepare(i) for i in range(len(network.nodes))]
         inner = [m.inputs for node in network.nodes for _, chain in node.terms for m in chain]
@@ -126,12 +134,17 @@ class Bounder:
         )
 
     # -------------------------------------------------------------- intervals, forwards
-    def run(self, low: Array, high: Array, bits: Array) -> State:
-        """Steps 1 to 3 of the rule for boxes ``low, high`` (D, inputs) with slope bits (D, neurons)."""
+    def run(self, low: Array, high: Array, bits: Array | None, refined: Array | None = None) -> State:
+        """Steps 1 to 3 of the rule for boxes ``low, high`` (D, inputs).
+
+        ``bits`` (D, neurons) are slopes (None: 1 for active neurons, else 0); step 3 bounds the neurons
+        marked in ``refined`` (D, neurons), or all ambiguous ones.
+        """
         state = State()
         for i, node in enumerate(self.network.nodes):
             pad: Array | None = None
             if node.relu >= 0:
+                self._tighten(state, node.relu, None if refined is None else self._of(i, refined))
                 self._relax(state, i, bits)
                 lo, hi = (np.maximum(v[node.relu], 0) for v in (state.low, state.high))
             elif i > 0:
@@ -145,9 +158,8 @@ class Bounder:
                 lo, hi = np.fmax(lo, least), np.fmin(hi, most)
             for store, value in ((state.low, lo), (state.high, hi), (state.mag, np.maximum(-lo, hi))):
                 store.append(value)
-            state.pad.append(pad)
-            if i in self.bounded_backwards:
-                self._tighten(state, i)
+            state.pad.append(None if pad is None else Cost(pad))
+            state.floor.append(self.arithmetic.tiny * (1 + state.mag[i].max(axis=0).sum()))
         return state
 
     def _without_nan(self, low: Array, high: Array) -> tuple[Array, Array]:
@@ -190,11 +202,13 @@ class Bounder:
         rad = np.maximum(high - mid, mid - low)
         return mid, rad * (1 + 4 * self.arithmetic.u) + self.arithmetic.tiny
 
-    def _relax(self, state: State, i: int, bits: Array) -> None:
+    def _relax(self, state: State, i: int, bits: Array | None) -> None:
         """Lower and upper lines of a rectifier with input in [l, u].
 
-        The lower line ``a z`` is valid for every a in [0, 1]. The upper one, ``s z + t``, needs
-        ``s l + t >= 0`` and ``s u + t >= u``, as relu is convex. s is u / (u - l) rounded, at most 1;
+        The lower line ``a z`` is valid for every a in [0, 1] and every z, so the stored slope is used
+        whatever the interval (a neuron on the edge of stability then changes nothing). The upper one,
+        ``s z + t``, needs ``s l + t >= 0`` and ``s u + t >= u``, as relu is convex. s is u / (u - l)
+        rounded, at most 1;
         the two products and the difference behind t err by at most 3 u (u - l) + 2 eta together.
         A row step multiplies by the slopes (one rounding) and sums ``A t``: ``cost``.
         """
@@ -206,10 +220,10 @@ class Bounder:
         slope = np.where(ambiguous, np.minimum(h / gap, 1), np.where(active, 1, 0))
         shift = np.maximum(-slope * l, h - slope * h) + 8 * to.u * gap + 2 * to.tiny
         shift = np.where(ambiguous, shift, 0)
-        chosen = bits[:, self.offsets[i] : self.offsets[i] + l.shape[1]]
-        lower = np.where(ambiguous, self.table[chosen * SLOPE_UNIT], np.where(active, 1, 0))
+        chosen = active.astype(np.intp) if bits is None else self._of(i, bits)
+        lower = self.table[chosen * SLOPE_UNIT]
         cost = to.gamma(0) * state.mag[source] + to.gamma(l.shape[1]) * shift + to.tiny
-        state.relaxed[i] = Relaxed(ambiguous, lower, slope, shift, np.where(ambiguous, cost, 0))
+        state.relaxed[i] = Relaxed(ambiguous, lower, slope, shift, Cost(cost))
 
     # -------------------------------------------------------------- affine forms, forwards
     def _form(self, state: State, i: int, pad: Array | None, low: Array, high: Array) -> Form:
@@ -263,10 +277,10 @@ class Bounder:
         return centre - radius, centre + radius
 
     # -------------------------------------------------------------- rows, backwards
-    def _tighten(self, state: State, i: int) -> None:
-        """Step 3: bounds every ambiguous element of node i from both sides by packed rows."""
+    def _tighten(self, state: State, i: int, wanted: Array | None) -> None:
+        """Step 3: bounds the wanted (D, n) elements of node i, or all ambiguous ones, from both sides."""
         low, high = state.low[i], state.high[i]
-        box, element = np.nonzero(~((low >= 0) | (high <= 0)))
+        box, element = np.nonzero(~((low >= 0) | (high <= 0)) if wanted is None else wanted)
         if i == 0 or not box.size:
             return
         low, high = low.copy(), high.copy()
@@ -277,6 +291,10 @@ class Bounder:
             low[where] = np.fmax(low[where], found[:half])
             high[where] = np.fmin(high[where], -found[half:])
         state.low[i], state.high[i], state.mag[i] = low, high, np.maximum(-low, high)
+
+    def _of(self, i: int, neurons: Array) -> Array:
+        """The columns of (D, neurons) that belong to rectifier node i."""
+        return neurons[:, self.offsets[i] : self.offsets[i] + self.network.nodes[i].size]
 
     def _unit_rows(self, state: State, i: int, box: Array, element: Array) -> Rows:
         """Rows ``z_i[element]`` and ``-z_i[element]``; one step is taken at once where it is a lookup."""
@@ -293,7 +311,7 @@ class Bounder:
         weight = dense.weight[0][element]
         constant = zero if a.bias is None else np.concatenate([a.bias[element], -a.bias[element]])
         pad = state.pad[i]  # nothing of ours is rounded here; the model's errors are in pad
-        error = zero.copy() if pad is None else np.concatenate([pad[box, element]] * 2)
+        error = zero.copy() if pad is None else np.concatenate([pad.each[box, element]] * 2)
         return Rows({a.terms[0][0]: np.concatenate([weight, -weight])}, constant, error, both)
 
     def chunks(self, count: int, factor: int) -> Iterator[slice]:
@@ -329,21 +347,21 @@ class Bounder:
             for m in reversed(chain):
                 part = m.backward(part)
             if node.ours:
-                self._charge_tiny(rows, state.mag[source])
+                rows.error += state.floor[source]
             self._add_part(state, rows, source, part)
 
     def _through_relu(self, state: State, rows: Rows, i: int, a: Array, slopes: Array | None) -> None:
         """Positive coefficients take the lower line, negative ones the upper line."""
         source, r = self.network.nodes[i].relu, state.relaxed[i]
         self._charge(rows, a, r.cost)
-        lower = r.lower[rows.box]
-        if slopes is not None:
-            chosen = self.table[slopes[:, self.offsets[i] : self.offsets[i] + a.shape[1]]]
-            lower = np.where(r.ambiguous[rows.box], chosen, lower)
+        if slopes is None:
+            lower = r.lower[rows.box]
+        else:
+            lower = self.table[slopes[:, self.offsets[i] : self.offsets[i] + a.shape[1]]]
         positive = np.maximum(a, 0)
         negative = a - positive  # exact: one of the two is 0
         self._add_constant(rows, _dot(negative, r.shift[rows.box]))
-        self._charge_tiny(rows, state.mag[source])
+        rows.error += state.floor[source]
         self._add_part(state, rows, source, positive * lower + negative * r.slope[rows.box])
 
     def _add_part(self, state: State, rows: Rows, source: int, part: Array) -> None:
@@ -353,26 +371,21 @@ class Bounder:
             part = known + part
             if not self.arithmetic.exact:
                 rows.error += self.arithmetic.gamma(0) * (np.abs(part) @ state.mag[source].max(axis=0))
-                self._charge_tiny(rows, state.mag[source])
+                rows.error += state.floor[source]
         rows.parts[source] = part
 
     def _add_constant(self, rows: Rows, value: Array) -> None:
         rows.constant = rows.constant + value
         rows.error += 2 * self.arithmetic.u * np.abs(rows.constant) + self.arithmetic.tiny
 
-    def _charge(self, rows: Rows, a: Array, cost: Array | None) -> None:
+    def _charge(self, rows: Rows, a: Array, cost: Cost | None) -> None:
         """Adds ``|A| . cost``: per row's box where it matters, else with the block's largest cost."""
         if cost is None:
             return
         if self.float32 or self.arithmetic.exact:
-            rows.error += _dot(np.abs(a), cost[rows.box]) + self.arithmetic.tiny
+            rows.error += _dot(np.abs(a), cost.each[rows.box]) + self.arithmetic.tiny
         else:
-            rows.error += np.abs(a) @ cost.max(axis=0) + self.arithmetic.tiny
-
-    def _charge_tiny(self, rows: Rows, mag: Array) -> None:
-        """Underflow in any coefficient costs at most tiny times its node's magnitude."""
-        if not self.arithmetic.exact:
-            rows.error += self.arithmetic.tiny * (1 + mag.max(axis=0).sum())
+            rows.error += np.abs(a) @ cost.peak + self.arithmetic.tiny
 
     def _concretise(self, state: State, rows: Rows) -> Array:
         """The least value over the input box, minus every error."""

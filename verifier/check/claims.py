@@ -35,7 +35,7 @@ def validate(arrays: Mapping[str, Array], cases: Sequence[Case], tree: Tree) -> 
         reject("evidence", "ev_node is not ascending, or names no node")
     if not np.array_equal(np.unique(node), box):
         reject("evidence", "box_node is not the list of the nodes of ev_node")
-    if np.any(arrays["ev_exact"] > 1) or np.any(arrays["ev_slopes"] > 128):
+    if any(np.any(arrays[k] > top) for k, top in (("ev_exact", 1), ("ev_slopes", 128))):
         reject("evidence", "ev_exact or ev_slopes is out of range")
     for k in range(0, len(box), 1 << 16):  # blocks, as boxes() works out whole boxes
         part = box[k : k + (1 << 16)]
@@ -68,9 +68,7 @@ def prove(
     """Re-proves all evidence; raises CertificateRejected at the first that does not hold."""
     arrays = certificate.arrays
     float32 = certificate.semantics is Semantics.FLOAT32
-    box_node, ev_node = arrays["box_node"], arrays["ev_node"]
-    exact_node = np.zeros(tree.size, bool)
-    exact_node[ev_node[arrays["ev_exact"] == 1]] = True
+    ev_node = arrays["ev_node"]
     inputs = network.nodes[0].size if certificate.forward else 0
     total = sum(node.size for node in network.nodes) * (1 + inputs)
     step = max(1, min(_MOST_BOXES, _BLOCK_ELEMENTS // max(1, total)))
@@ -85,10 +83,8 @@ def prove(
             nodes = boxes[k : k + step]
             span = slice(*np.searchsorted(ev_node, [nodes[0], nodes[-1] + 1]))
             evidence = np.arange(span.start, span.stop)[wanted[span]]
-            packed = arrays["box_slopes"][np.searchsorted(box_node, nodes)]
-            bits = np.unpackbits(packed, axis=1, count=network.neurons, bitorder="little")
             with np.errstate(all="ignore"):
-                _prove_block(bounder, arrays, prop, tree, (nodes, evidence, bits))
+                _prove_block(bounder, arrays, prop, tree, (nodes, evidence))
             if progress is not None:
                 progress(min(k + step, len(boxes)), len(boxes))
 
@@ -98,12 +94,20 @@ def _prove_block(
     arrays: Mapping[str, Array],
     prop: Property,
     tree: Tree,
-    block: tuple[Array, Array, Array],
+    block: tuple[Array, Array],
 ) -> None:
-    nodes, evidence, bits = block
+    nodes, evidence = block
     to = bounder.arithmetic
     low, high, case = tree.boxes(nodes)
-    state = bounder.run(to.array(low), to.array(high), bits)
+    low, high = to.array(low), to.array(high)
+    if to.exact:
+        low, high = _exact_boxes(low, high, [prop.cases[c] for c in case.tolist()])
+    which = np.searchsorted(arrays["box_node"], nodes)
+    bits, refined = (
+        np.unpackbits(arrays[name][which], axis=1, count=bounder.network.neurons, bitorder="little")
+        for name in ("box_slopes", "box_refined")
+    )
+    state = bounder.run(low, high, bits, refined)
     box = np.searchsorted(nodes, arrays["ev_node"][evidence])
     picks = zip(
         case[box].tolist(),
@@ -123,6 +127,14 @@ def _prove_block(
             reject(
                 "bound", f"evidence {e} at node {arrays['ev_node'][e]}: {float(found[first])} is not positive"
             )
+
+
+def _exact_boxes(low: Array, high: Array, cases: Sequence[Case]) -> tuple[Array, Array]:
+    """Boxes cut down to their cases' exact ones; where that leaves nothing, the side stays (still sound)."""
+    most = np.maximum(low, np.array([c.lower for c in cases], object).reshape(low.shape))
+    least = np.minimum(high, np.array([c.upper for c in cases], object).reshape(high.shape))
+    empty = (most > least).astype(bool)
+    return np.where(empty, low, most), np.where(empty, high, least)
 
 
 def property_rows(bounder: Bounder, rows: Sequence[Row], box: Array, mag: Sequence[Array]) -> Rows:
@@ -215,7 +227,7 @@ def _prove_point(network: Network, rows: Sequence[Row], x: Sequence[Fraction]) -
     if not to.exact:
         ends = [np.array([[f(v) for v in x]]) for f in (float_below, float_above)]
     with np.errstate(all="ignore"):
-        state = bounder.run(ends[0], ends[1], np.zeros((1, network.neurons), np.uint8))
+        state = bounder.run(ends[0], ends[1], None)
         opposite = [
             Row({i: -v for i, v in r.outputs.items()}, {i: -v for i, v in r.inputs.items()}, -r.constant)
             for r in rows

@@ -17,9 +17,10 @@ from bounds.errors import ModelInvalid, ModelUnsupported, QueryMismatch
 from verifier.check.movement import FLOATS, INTEGERS, MOVEMENT, concat
 from verifier.check.network import Array, Const, Lowering, Network, Value, Var, guard, prune
 from verifier.check.operators import COMPUTE, Call, Operator
+from verifier.check.piecewise import PIECEWISE
 from verifier.spec.model import Property, Variable
 
-TABLE: Mapping[str, Operator] = {**COMPUTE, **MOVEMENT}
+TABLE: Mapping[str, Operator] = {**COMPUTE, **PIECEWISE, **MOVEMENT}
 
 
 def parse(data: bytes) -> onnx.ModelProto:

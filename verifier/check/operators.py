@@ -1,8 +1,7 @@
-"""ONNX operators that compute: affine ones and piecewise linear ones, as entries of one table.
+"""ONNX operators that are affine in the network's input, as entries of one table.
 
 ``roundings`` are those of the original operator in float32: a sum of n products rounds at most n
-times per product in any order, a bias once more. Rectifiers are made in the order that the
-certificate format fixes. Anything not understood raises; nothing is skipped.
+times per product in any order, a bias once more. Anything not understood raises; nothing is skipped.
 """
 
 from __future__ import annotations
@@ -421,7 +420,7 @@ def _sum_slots(net: Lowering, x: Var, slots: Array, shape: tuple[int, ...], divi
     return net.affine([(x, (*chain, inverse))], shape, error=0.0 if exact else ROUND, roundings=n + 2)
 
 
-def _planes(x: Var, index: Array) -> Array:
+def planes(x: Var, index: Array) -> Array:
     """A window's index for every (batch, channel): (planes, positions, offsets)."""
     planes = np.arange(math.prod(x.shape[:2]), dtype=np.int64)[:, None, None] * math.prod(x.shape[2:])
     guard((planes.size, index.size))
@@ -440,10 +439,10 @@ def _average_pool(net: Lowering, call: Call) -> list[Value]:
         count = count[..., None] * ((at >= low) & (at < high)).sum(axis=1)
     if count.min() < 1:
         raise ValueError("a window lies entirely in the padding")
-    return [_sum_slots(net, x, _planes(x, window.index()), (*x.shape[:2], *window.out), count)]
+    return [_sum_slots(net, x, planes(x, window.index()), (*x.shape[:2], *window.out), count)]
 
 
-def axes_of(call: Call, rank: int) -> tuple[int, ...] | None:
+def _axes_of(call: Call, rank: int) -> tuple[int, ...] | None:
     """Axes of a reduction; None when it is the identity."""
     axes = call.integers("axes", 1)
     if not axes:
@@ -453,151 +452,34 @@ def axes_of(call: Call, rank: int) -> tuple[int, ...] | None:
     return tuple(sorted({a % rank for a in axes}))
 
 
-def _reduce(net: Lowering, call: Call) -> list[Value]:
-    x = call.operand(0)
+def slots_of(call: Call, x: Value) -> tuple[Array, tuple[int, ...]] | None:
+    """What a reduction combines, as flat indices (results, elements), and its shape; None: the identity."""
     rank, keep = len(x.shape), bool(call.attributes.get("keepdims", 1))
-    axes = tuple(range(2, rank)) if call.op.startswith("Global") else axes_of(call, rank)
+    axes = tuple(range(2, rank)) if call.op.startswith("Global") else _axes_of(call, rank)
     if axes is None:
-        return [x]
-    if isinstance(x, Const) and not x.is_float:
-        function = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min}[call.op]
-        return [Const(np.asarray(function(x.data, axis=axes, keepdims=keep)))]
-    x = net.variable(x)
+        return None
     shape = tuple(1 if i in axes else s for i, s in enumerate(x.shape) if keep or i not in axes)
     rest = tuple(i for i in range(rank) if i not in axes)
-    n = math.prod(x.shape[a] for a in axes)
-    slots = x.index().transpose(*rest, *axes).reshape(-1, n)
-    if call.op in ("ReduceSum", "ReduceMean", "GlobalAveragePool"):
-        return [_sum_slots(net, x, slots, shape, None if call.op == "ReduceSum" else np.array(float(n)))]
-    return [
-        _tournament(net, [net.take(x, s.reshape(shape)) for s in slots.T], largest=call.op != "ReduceMin")
-    ]
+    index = np.arange(math.prod(x.shape), dtype=np.int64).reshape(x.shape)
+    return index.transpose(*rest, *axes).reshape(math.prod(shape), -1), shape
 
 
-# ------------------------------------------------------------------ piecewise linear operators
-def _tournament(net: Lowering, level: list[Var], *, largest: bool) -> Var:
-    """Pairs (2i, 2i+1) play; an odd one out passes."""
-    play = net.maximum if largest else net.minimum
-    while len(level) > 1:
-        pairs = [play(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        level = pairs + level[2 * len(pairs) :]
-    return level[0]
-
-
-def _max_pool(net: Lowering, call: Call) -> list[Value]:
-    if call.attributes.get("storage_order", 0) or call.outputs > 1:
-        raise call.refuse("indices of the maximum")
-    x = net.variable(call.operand(0))
-    window = window_of(call, x.shape[2:], call.integers("kernel_shape") or ())
-    index = window.index()
-    if (index.max(axis=1) < 0).any():
-        raise ValueError("a window lies entirely in the padding")
-    first = index[np.arange(len(index)), (index >= 0).argmax(axis=1)]
-    slots = _planes(x, np.where(index < 0, first[:, None], index))
-    shape = (*x.shape[:2], *window.out)
-    return [
-        _tournament(
-            net, [net.take(x, slots[..., k].reshape(shape)) for k in range(slots.shape[-1])], largest=True
-        )
-    ]
-
-
-def _folded(call: Call, function: Callable[[Array], Array]) -> list[Value] | None:
+def _reduce(net: Lowering, call: Call) -> list[Value]:
     x = call.operand(0)
-    if isinstance(x, Var):
-        return None
-    if not x.exact:
-        raise call.refuse("a rounded constant")
-    return [Const(np.asarray(function(x.data)))]
-
-
-def _relu(net: Lowering, call: Call) -> list[Value]:
-    return _folded(call, lambda x: np.maximum(x, 0)) or [net.relu(net.variable(call.operand(0)))]
-
-
-def _abs(net: Lowering, call: Call) -> list[Value]:
-    """``2 relu(x) - x``."""
-    folded = _folded(call, np.abs)
-    if folded:
-        return folded
-    x = net.variable(call.operand(0))
-    return [net.combine([(2, net.relu(x)), (-1, x)])]
-
-
-def _leaky_relu(net: Lowering, call: Call) -> list[Value]:
-    """``s x + (1 - s) relu(x)``; one rounding (the product)."""
-    x = net.variable(call.operand(0))
-    slope = np.asarray(float(call.attributes.get("alpha", np.float32(0.01))))
-    if call.op == "PRelu":
-        slope = call.needed(1)
-    rest, lost = two_sum(np.ones_like(slope), -slope)
-    shape = np.broadcast_shapes(x.shape, slope.shape)
-    s, r = (Scale(np.broadcast_to(v, shape).astype(np.float64)) for v in (slope, rest))
-    terms: list[tuple[Var, Chain]] = [(x, (*expand(x, shape), s)), (y := net.relu(x), (*expand(y, shape), r))]
-    return [net.affine(terms, shape, error=ROUND if lost.any() else 0.0, roundings=1)]
-
-
-def _clip(net: Lowering, call: Call) -> list[Value]:
-    low, high = _limit(call, 1, "min", -np.inf), _limit(call, 2, "max", np.inf)
-    folded = _folded(call, lambda x: np.minimum(np.maximum(x, low), high))
-    return folded or [_clipped(net, call, net.variable(call.operand(0)), low, high)]
-
-
-def _limit(call: Call, i: int, name: str, missing: float) -> float:
-    const = call.const(i)
-    if const is not None and const.data.size != 1:
-        raise call.refuse(f"{name} is not one number")
-    value = float(call.attributes.get(name, missing) if const is None else const.data.reshape(-1)[0])
-    # beyond the largest float32 only overflow is clipped, and no verdict speaks about overflow
-    return missing if abs(value) >= float(np.finfo(np.float32).max) and value * missing > 0 else value
-
-
-def _clipped(net: Lowering, call: Call, x: Var, low: float, high: float) -> Var:
-    """``low + relu(x - low) - relu(x - high)``, without what is infinite."""
-    if not low <= high or (low == high and np.isinf(low)):
-        raise call.refuse(f"limits {low} and {high}")
-
-    def excess(limit: float) -> Var:
-        return net.relu(net.shift(x, np.array(-limit), x.shape) if limit else x)
-
-    y = excess(low) if np.isfinite(low) else x
-    if np.isfinite(high):
-        y = net.combine([(1, y), (-1, excess(high))])
-    return net.affine([(y, ())], y.shape, np.array(low)) if np.isfinite(low) and low else y
-
-
-def _extremum(net: Lowering, call: Call) -> list[Value]:
-    """Left fold of ``b + relu(a - b)`` or ``b - relu(b - a)``; constants among themselves are folded."""
-    largest = call.op == "Max"
-    total = call.operand(0)
-    for i in range(1, len(call.operands)):
-        other = call.operand(i)
-        if isinstance(total, Const) and isinstance(other, Const):
-            if not (total.exact and other.exact):
-                raise call.refuse("rounded constants")
-            total = Const(np.asarray((np.maximum if largest else np.minimum)(total.data, other.data)))
-        else:
-            play = net.maximum if largest else net.minimum
-            total = play(net.variable(total), net.variable(other))
-    return [total]
+    found = slots_of(call, x)
+    if found is None:
+        return [x]
+    slots, shape = found
+    if isinstance(x, Const) and not x.is_float and call.op == "ReduceSum":
+        return [Const(x.data.reshape(-1)[slots].sum(axis=-1).reshape(shape))]
+    divisor = None if call.op == "ReduceSum" else np.array(float(slots.shape[1]))
+    return [_sum_slots(net, net.variable(x), slots, shape, divisor)]
 
 
 COMPUTE: Mapping[str, Operator] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
     **dict.fromkeys(("Sum", "Mean"), _sum_all),
-    **dict.fromkeys(("Max", "Min"), _extremum),
-    **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky_relu),
-    **dict.fromkeys(
-        (
-            "ReduceSum",
-            "ReduceMean",
-            "ReduceMax",
-            "ReduceMin",
-            "GlobalAveragePool",
-            "GlobalMaxPool",
-        ),
-        _reduce,
-    ),
+    **dict.fromkeys(("ReduceSum", "ReduceMean", "GlobalAveragePool"), _reduce),
     "Neg": _neg,
     "MatMul": _matmul,
     "Gemm": _gemm,
@@ -605,8 +487,4 @@ COMPUTE: Mapping[str, Operator] = {
     "ConvTranspose": _conv_transpose,
     "BatchNormalization": _batch_normalization,
     "AveragePool": _average_pool,
-    "MaxPool": _max_pool,
-    "Relu": _relu,
-    "Abs": _abs,
-    "Clip": _clip,
 }

@@ -21,7 +21,7 @@ FORMAT, VERSION = "surebound-certificate", 1
 MAX_JSON = 1 << 28
 MAX_BYTES = 1 << 33  # of all arrays together, decompressed
 ARRAYS: Mapping[str, tuple[str, str]] = {
-    # name -> element type, shape: T nodes, E evidence, B boxes, N neurons, P packed neurons
+    # name -> element type, shape: T nodes, E evidence, B boxes, L rectifiers, N neurons, P packed
     "node_dim": ("<i4", "T"),
     "node_at": ("<f8", "T"),
     "node_left": ("<i4", "T"),
@@ -32,6 +32,7 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
     "ev_slopes": ("|u1", "EN"),
     "box_node": ("<i4", "B"),
     "box_slopes": ("|u1", "BP"),
+    "box_refined": ("|u1", "BP"),
 }
 _KEYS = {
     "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,
@@ -96,7 +97,7 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
     relus = tuple((_text(r, "tensor"), _count(r, "size")) for r in document["relus"])
     neurons = sum(n for _, n in relus)
     arrays: dict[str, Array] = {}
-    sizes = {"N": neurons, "P": (neurons + 7) // 8}
+    sizes = {"L": len(relus), "N": neurons, "P": (neurons + 7) // 8}
     for name in () if sat else ARRAYS:
         with archive.open(f"arrays/{name}.npy") as stream:
             arrays[name] = _array(stream, name, sizes)

@@ -9,13 +9,14 @@ import numpy as np
 
 from bounds.domain import Domains
 from bounds.graph import Array
-from bounds.methods.bounder import BoundResult, Evidence
+from bounds.methods.bounder import BoundResult, Effort, Evidence
 from bounds.methods.rule import Stopped
 from verifier.conclude import Ledger, Sat
 from verifier.search.branch import input_split
 from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
+from verifier.search.pace import effort_after_root
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -85,13 +86,14 @@ class Search:
             out.sat = found
             return out
         width, block = hi - lo, 1
+        effort: Effort | None = None
         while len(frontier):
             out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
             if out.reason is not UnknownReason.NONE:
                 break
             batch = frontier.pop(block)
             try:
-                result, evidence = self.settler.bound(batch, self.budget.should_stop)
+                result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
             except Stopped:
                 frontier.push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
@@ -109,6 +111,7 @@ class Search:
                     break
             frontier.push(self._split(batch, result, still, width))
             block = self._block(result, block)
+            effort = effort or effort_after_root(self.settler.fast, result)
             if self.watch:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()

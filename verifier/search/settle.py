@@ -14,7 +14,7 @@ import numpy as np
 
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
-from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Evidence
+from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding
 from verifier.problem import exact_array
 from verifier.spec.model import Case
@@ -49,7 +49,7 @@ class Settler:
         self.fast = BoxBounder(graph, objectives, FLOAT32, self._options)
         if not self.fast.rule.forward:
             # many inputs: the box will hardly be split, so the root deserves more steps
-            self._options = replace(self._options, iterations=20)
+            self._options = replace(self._options, effort=Effort(iterations=20))
             self.fast.options = self._options
         self._fine: BoxBounder | None = None
         self._exact: BoxBounder | None = None
@@ -64,19 +64,21 @@ class Settler:
         return self._fine
 
     def bound(
-        self, domains: Domains, should_stop: Callable[[], bool]
+        self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None = None
     ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
         """Bounds the open groups of a block.
 
         Returns:
             The merged result, and evidence as pairs (indices into the block, evidence about them).
         """
-        result = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop)
+        result = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)
         if unsure.any():
             index = np.flatnonzero(unsure)
-            finer = self.fine.bound(domains.lo[index], domains.hi[index], domains.open[index], should_stop)
+            finer = self.fine.bound(
+                domains.lo[index], domains.hi[index], domains.open[index], should_stop, effort
+            )
             taken = _merge(result, finer, index, evidence)
             self.counts.float64 += taken
             still = _close(finer) & ~(result.refuted[index] | ~domains.open[index]).all(axis=1)
@@ -98,7 +100,7 @@ class Settler:
         index = index[: self._exact_left]
         self._exact_left -= len(index)
         if self._exact is None:
-            options = replace(self._options, iterations=0)
+            options = replace(self._options, effort=Effort(iterations=0))
             self._exact = BoxBounder(self._graph, self._objectives, EXACT, options)
         # the exact box: a decimal bound such as 0.1 is not a float64
         low, high = exact_array(self._case.lower), exact_array(self._case.upper)

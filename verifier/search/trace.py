@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -37,7 +38,8 @@ class TreeTracer:
             return
         used, box = np.unique(evidence.box, return_inverse=True)
         packed = np.packbits(evidence.box_slopes[used], axis=1, bitorder="little")
-        slim = Evidence(box, evidence.group, evidence.row, evidence.slopes, packed, evidence.exact)
+        bounded = np.packbits(evidence.box_refined[used], axis=1, bitorder="little")
+        slim = replace(evidence, box=box, box_slopes=packed, box_refined=bounded)
         self.evidence.append((domains.id[used], slim))
 
     def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:

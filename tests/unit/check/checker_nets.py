@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,7 @@ def dyadic(rng: np.random.Generator, *shape: int, bits: int = 3) -> Array:
 
 def dense(rng: np.random.Generator, sizes: Sequence[int], between: str = "Relu", **attributes: Any) -> bytes:
     nodes, weights, last = [], {}, "x"
-    for k, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (n, m) in enumerate(itertools.pairwise(sizes)):
         weights[f"w{k}"], weights[f"b{k}"] = dyadic(rng, n, m), dyadic(rng, m)
         end = k == len(sizes) - 2
         nodes.append(helper.make_node("Gemm", [last, f"w{k}", f"b{k}"], ["y" if end else f"z{k}"]))
@@ -339,6 +340,7 @@ class Prover:
             "ev_slopes": slopes.astype(np.uint8),
             "box_node": np.array(box, np.int32),
             "box_slopes": np.packbits(bits, axis=1, bitorder="little"),
+            "box_refined": np.full((len(box), (self.network.neurons + 7) // 8), 255, np.uint8),
         }
 
     def document(self, data: bytes, **changes: Any) -> dict[str, Any]:

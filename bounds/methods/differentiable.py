@@ -1,0 +1,164 @@
+"""Bounds as differentiable functions of weights and inputs, for training.
+
+The rule, the backward rows and the relaxations are the verifier's own, run by the PyTorch backend while
+it records gradients. Rounding is left out: these are *nominal* bounds, what the method gives in exact
+arithmetic up to unaccounted rounding. They steer an optimiser and **prove nothing**; evidence comes from
+:class:`bounds.methods.bounder.BoxBounder` on the trained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bounds.graph import Graph, Node, Op
+from bounds.kernels.torch import TorchKernels
+from bounds.methods.backward import Rows, backward, concretize
+from bounds.methods.rule import Rule, relax_boxes
+from bounds.methods.tape import Tape
+from bounds.numerics import FLOAT32, Precision
+from bounds.ops.base import AffineMap
+from bounds.ops.table import AFFINE
+from bounds.plan import AffineStep, Plan, compile_plan, evaluate
+
+_TRAINED = {
+    Op.LINEAR: ("weight", "bias"),
+    Op.CONV: ("weight", "bias"),
+    Op.CONV_TRANSPOSE: ("weight", "bias"),
+    Op.SCALE: ("scale", "shift"),
+}
+
+
+class TrainableNetwork:
+    """A graph whose weights are PyTorch parameters.
+
+    Args:
+        graph: the network; its weights are the starting values.
+        precision: FLOAT32 or FLOAT64, the type of the parameters and of all arithmetic.
+        device: where they live.
+        weights: tensors to use in place of some parameters (say those of a module being trained), by the
+            same names and in the shapes of the graph's own.
+
+    Attributes:
+        parameters: tensors by name, ``"<node id>.<weight|bias|scale|shift>"``. Every call reads their
+            present values, so an optimiser may change them in place.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        precision: Precision = FLOAT32,
+        device: str = "cpu",
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        # no unit roundoff: every error term of the shared code vanishes
+        self.kernels = TorchKernels(
+            replace(precision, name=f"nominal {precision.name}", u=0.0, eta=0.0), device
+        )
+        self.parameters: dict[str, Tensor] = {}
+        self._plan = compile_plan(graph, self.kernels)
+        nodes = [n for n in graph.nodes if n.op not in (Op.INPUT, Op.RELU, Op.RESHAPE)]
+        steps = [s for s in self._plan.steps if isinstance(s, AffineStep)]
+        self._maps = {
+            step.slot: (node, AFFINE[node.op](node, graph, self.kernels))
+            for step, node in zip(steps, nodes, strict=True)
+        }
+        for node in nodes:
+            self._add_parameters(node, weights or {})
+
+    def plan(self) -> Plan:
+        """The compiled network on the parameters' present values, without rounding terms."""
+        steps = tuple(
+            replace(s, map=self._bound_map(s.slot), relative=0.0, network=0.0, network_eta=0.0)
+            if isinstance(s, AffineStep)
+            else s
+            for s in self._plan.steps
+        )
+        return replace(self._plan, steps=steps)
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """``D outputs`` for points ``D d``."""
+        return evaluate(self.plan(), self.kernels.array(x))
+
+    def interval_bounds(self, lo: Tensor, hi: Tensor, c: Tensor, d: Tensor | None = None) -> Tensor:
+        """Lower bounds ``D S`` of ``c y + d`` over boxes, by interval arithmetic alone.
+
+        Args:
+            lo, hi: ``D inputs``.
+            c: ``S outputs`` or, one set of rows per box, ``D S outputs``.
+            d: ``S`` or ``D S``; zero if left out.
+        """
+        tape = self._tape(lo, hi, refine=False)
+        low = torch.cat([tape.outputs[s][0] for s in tape.plan.outputs], dim=1)
+        high = torch.cat([tape.outputs[s][1] for s in tape.plan.outputs], dim=1)
+        c, d = self._objectives(tape, c, d)
+        value = c.clamp(min=0) @ low[:, :, None] + c.clamp(max=0) @ high[:, :, None]
+        return value[:, :, 0] + d
+
+    def linear_bounds(
+        self,
+        lo: Tensor,
+        hi: Tensor,
+        c: Tensor,
+        d: Tensor | None = None,
+        *,
+        refine: bool = True,
+        slopes: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Lower bounds ``D S`` of ``c y + d`` over boxes, by backward linear bounds (CROWN).
+
+        Args:
+            lo, hi, c, d: see :meth:`interval_bounds`.
+            refine: bound ambiguous rectifiers backwards too; otherwise by intervals (CROWN-IBP), which is
+                several times cheaper.
+            slopes: per rectifier lower slopes ``D*S n`` in [0, 1] to use in the last pass (box-major).
+        """
+        tape = self._tape(lo, hi, refine=refine)
+        c, d = self._objectives(tape, c, d)
+        boxes, count = d.shape
+        k = self.kernels
+        rows = Rows({}, d.reshape(-1), k.zeros(boxes * count), k.array(np.repeat(np.arange(boxes), count)))
+        flat, start = c.reshape(boxes * count, -1), 0
+        for slot, size in zip(tape.plan.outputs, tape.plan.output_sizes, strict=True):
+            part = flat[:, start : start + size]
+            rows.at[slot] = rows.at[slot] + part if slot in rows.at else part
+            start += size
+        a = backward(tape, rows, len(tape.plan.steps), slopes)
+        return concretize(tape, a, rows).reshape(boxes, count)
+
+    def _tape(self, lo: Tensor, hi: Tensor, *, refine: bool) -> Tape:
+        k = self.kernels
+        return relax_boxes(self.plan(), k.array(lo), k.array(hi), Rule(forward=False, refine=refine))
+
+    def _objectives(self, tape: Tape, c: Tensor, d: Tensor | None) -> tuple[Tensor, Tensor]:
+        c = self.kernels.array(c)
+        c = c.expand(len(tape), *c.shape[-2:])
+        if d is None:
+            return c, self.kernels.zeros(*c.shape[:2])
+        return c, self.kernels.array(d).expand(*c.shape[:2])
+
+    def _add_parameters(self, node: Node, given: Mapping[str, Tensor]) -> None:
+        for name in _TRAINED.get(node.op, ()):
+            if name not in node.params:
+                continue
+            key, value = f"{node.id}.{name}", node.params[name]
+            tensor = given.get(key)
+            if tensor is None:
+                tensor = torch.nn.Parameter(self.kernels.array(value))
+            elif tuple(tensor.shape) != np.shape(value):
+                raise ValueError(
+                    f"weight {key} has shape {tuple(tensor.shape)}, the network's is {np.shape(value)}"
+                )
+            self.parameters[key] = tensor
+
+    def _bound_map(self, slot: int) -> AffineMap:
+        node, map_ = self._maps[slot]
+        names = [n for n in _TRAINED.get(node.op, ()) if n in node.params]
+        constants: dict[str, Any] = {n: self.kernels.array(self.parameters[f"{node.id}.{n}"]) for n in names}
+        return map_.with_constants(constants) if constants else map_
