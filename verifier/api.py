@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bounds.ball import Ball
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
@@ -29,7 +30,7 @@ from verifier.search.objectives import objectives_of
 from verifier.search.settle import Settler
 from verifier.search.trace import TreeTracer
 from verifier.spec.load import load as load_property
-from verifier.spec.model import Property
+from verifier.spec.model import Case, Property
 from verifier.verdict import Semantics, Status, UnknownReason
 
 Watch = Callable[[Progress], None]
@@ -37,6 +38,8 @@ Watch = Callable[[Progress], None]
 _MEMORY_SHARE = 0.3
 
 
+# overflow is an ordinary event, a bound becomes infinite and proves nothing: users need not hear of it
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def verify(
     model: str | Path | Mapping[str, str | Path],
     property: str | Path | Property,
@@ -83,6 +86,13 @@ def version() -> str:
         return installed_version("surebound")
     except PackageNotFoundError:  # run from a source tree that was never installed
         return "0+unknown"
+
+
+def _ball(prop: Property, case: Case) -> Ball | None:
+    """The ball of a property's only case (the certificate format knows one ball)."""
+    if case.ball is None or len(prop.cases) > 1:
+        return None
+    return Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
 
 
 def _default_memory() -> int:
@@ -160,11 +170,15 @@ class _Run:
             objectives,
             network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
             evidence=tracer is not None,
+            ball=_ball(problem.property, case),
         )
         self.settled.append(settler)
         falsifier = None
         if self.options.attack:
-            falsifier = Falsifier(settler.fast.plan, objectives, confirm, self.options.seed)
+            ball = (
+                None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
+            )
+            falsifier = Falsifier(settler.fast.plan, objectives, confirm, self.options.seed, ball)
         budget = self.budget
         if budget.domains is not None:
             budget = Budget(

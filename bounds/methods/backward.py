@@ -143,7 +143,7 @@ def _at_inputs(tape: Tape, rows: Rows) -> Any:
 
 
 def concretize(tape: Tape, a: Any, rows: Rows) -> Any:
-    """``R``: rigorous lower bounds of ``a . x + const - error`` over each row's box.
+    """``R``: rigorous lower bounds of ``a . x + const - error`` over each row's box (and the ball).
 
     ``|a . c| + |a| . r <= |a| . reach``, so one product bounds every rounding made here.
     """
@@ -153,6 +153,44 @@ def concretize(tape: Tape, a: Any, rows: Rows) -> Any:
         rows.pad = rows.error
         return value - rows.error
     scale = k.abs_dot(a, tape.reach) + abs(rows.const)
+    lower, rows.pad = _outwards(tape, rows, value, scale)
+    if tape.ball is None:
+        return lower
+    value, scale = _over_ball(tape, a, rows)
+    better, _ = _outwards(tape, rows, value, scale)
+    return k.where(better > lower, better, lower)  # a NaN is not better
+
+
+def _outwards(tape: Tape, rows: Rows, value: Any, scale: Any) -> tuple[Any, Any]:
+    """The value moved down by all errors, and by how much; ``scale`` bounds the terms of its sums."""
+    precision = tape.kernels.precision
     error = rows.error + precision.gamma(tape.plan.input_size + 8) * scale + tape.eta
-    rows.pad = error * precision.slack(tape.plan.terms + 8) + 2 * precision.u * abs(value)
-    return value - rows.pad
+    pad = error * precision.slack(tape.plan.terms + 8) + 2 * precision.u * abs(value)
+    return value - pad, pad
+
+
+def _over_ball(tape: Tape, a: Any, rows: Rows) -> tuple[Any, Any]:
+    """Minimum of ``a . x + const`` over the ball, and the scale of its rounding errors."""
+    k, p, ball = tape.kernels, tape.kernels.precision, tape.ball
+    assert ball is not None
+    if ball.norm == 1:
+        dual = k.max0(abs(a).T)
+    else:
+        # the sum of squares is rounded (gamma) and may underflow (d eta); the root halves the former
+        squares = k.rowdot(a, a) + p.eta * a.shape[1]
+        dual = squares**0.5 * p.slack(a.shape[1] + 4)
+    drop = ball.radius * dual
+    return rows.const + a @ ball.centre - drop, k.abs_dot(a, ball.reach) + abs(rows.const) + drop
+
+
+def minimiser(tape: Tape, a: Any, dom: Any) -> Any:
+    """``R d``: where in its box (or, for a 2-norm, roughly in the ball) each row is least; a guess."""
+    k = tape.kernels
+    corner = k.take(tape.centre, dom) + k.where(a > 0, -1, 1) * k.take(tape.radius, dom)
+    ball = tape.ball
+    if ball is None or ball.norm != 2:
+        return corner
+    norm = (k.rowdot(a, a) + k.precision.eta) ** 0.5
+    inside = ball.centre - a * (ball.radius / norm)[:, None]
+    lo, hi = k.take(tape.centre - tape.radius, dom), k.take(tape.centre + tape.radius, dom)
+    return k.minimum(k.maximum(inside, lo), hi)

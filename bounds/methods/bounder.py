@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bounds.ball import Ball
 from bounds.domain import Objectives
 from bounds.graph import Array, Graph
 from bounds.kernels.base import Kernels
@@ -84,11 +85,12 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class BounderOptions:
-    """Options: default effort, whether evidence is kept, the network's own rounding."""
+    """Options: default effort, whether evidence is kept, the network's own rounding, a ball."""
 
     effort: Effort = Effort()
     evidence: bool = False
     network: NetworkRounding | None = None
+    ball: Ball | None = None
 
 
 class BoxBounder:
@@ -108,7 +110,7 @@ class BoxBounder:
         self.options = options
         self.plan = plan or compile_plan(graph, kernels or NumpyKernels(precision), options.network)
         self.compiled: CompiledObjectives = compile_objectives(self.plan, objectives)
-        self.rule = Rule(forward=self.plan.input_size <= FORWARD_INPUTS)
+        self.rule = Rule(forward=self.plan.input_size <= FORWARD_INPUTS, ball=options.ball)
         self._group = objectives.group_of_row
 
     def bound(

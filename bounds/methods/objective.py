@@ -10,7 +10,7 @@ import numpy as np
 from bounds.domain import Objectives
 from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.methods.backward import Rows, backward, concretize
+from bounds.methods.backward import Rows, backward, concretize, minimiser
 from bounds.methods.tape import Tape
 from bounds.plan import AffineStep, InputStep, Plan, ReluStep
 from bounds.relax.relu import SLOPE_STEPS
@@ -44,7 +44,27 @@ def compile_objectives(plan: Plan, objectives: Objectives) -> CompiledObjectives
         at[slot] = at[slot] + part if slot in at else part
         start += size
     penalty = 0 if exact else _penalty(p.u, objectives)
-    return CompiledObjectives(objectives, at, k.array(g), k.array(d), penalty, bool(np.any(g)))
+    const = d if exact else _constants(objectives, p.dtype)
+    return CompiledObjectives(objectives, at, k.array(g), k.array(const), penalty, bool(np.any(g)))
+
+
+def _constants(objectives: Objectives, dtype: Any) -> Array:
+    """Constants as numbers of ``dtype``; rounding is covered by the penalty, or else goes down.
+
+    Soundness: the penalty is a bound relative to each number, which holds for normal numbers only. A row
+    with a coefficient below them loses its proof here: its constant becomes minus infinity.
+    """
+    info = np.finfo(dtype)
+    smallest, largest = float(info.tiny), float(info.max)
+    d = objectives.d.copy()
+    d[d < -largest] = -np.inf
+    d[d > largest] = largest
+    d[(d > 0) & (d < smallest)] = 0.0
+    d[(d < 0) & (d > -smallest)] = -smallest
+    for a in (objectives.c, objectives.g):
+        size = np.abs(a)
+        d[((size > largest) | ((size > 0) & (size < smallest))).any(axis=1)] = -np.inf
+    return d
 
 
 def _penalty(u: float, objectives: Objectives) -> float:
@@ -230,8 +250,8 @@ class _Ascent:
 
     def run(self, a: Any, record: list[Any]) -> list[Any]:
         """New slopes, from the rows' coefficients at the inputs and what arrived at each rectifier."""
-        k, plan = self.tape.kernels, self.tape.plan
-        x = k.take(self.tape.centre, self.dom) + k.where(a > 0, -1, 1) * k.take(self.tape.radius, self.dom)
+        plan = self.tape.plan
+        x = minimiser(self.tape, a, self.dom)
         values: dict[int, Any] = {}
         for s in plan.steps:
             if isinstance(s, InputStep):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bounds.ball import Ball, BoundBall
 from bounds.methods.backward import Rows, backward, concretize
 from bounds.methods.tape import Tape
 from bounds.numerics import box_to_centre
@@ -32,12 +33,14 @@ class Rule:
         forward: run the forward affine pass (pays for few inputs).
         refine: bound ambiguous neurons backwards (otherwise intervals only).
         row_bytes: packed rows are processed in pieces of about this many bytes.
+        ball: all points of interest lie in it as well.
         should_stop: polled between pieces; when true :class:`Stopped` is raised.
     """
 
     forward: bool = True
     refine: bool = True
     row_bytes: int = 4_000_000
+    ball: Ball | None = None
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -81,6 +84,8 @@ class _Pass:
         if p.u:
             reach = reach * (1 + 2 * p.u)
         self.tape = Tape(plan, self.centre, self.radius, reach)
+        if rule.ball is not None and p.u:  # the 2-norm is no rational: exact arithmetic uses the box
+            self.tape.ball = _in_precision(rule.ball, self.k)
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, _Form] = {}
         self.forward = rule.forward
@@ -218,7 +223,8 @@ class _Pass:
         ambiguous = (lo < 0) & (hi > 0)
         first = self.plan.producer[step.source]
         source = self.plan.steps[first]
-        if not isinstance(source, AffineStep) or not self.tape.relus:
+        exact = not self.tape.relus and self.tape.ball is None
+        if not isinstance(source, AffineStep) or exact:
             # intervals of the first layer are exact (up to rounding)
             return lo, hi, ambiguous & ~ambiguous
         boxes, elements = self.k.nonzero(ambiguous)
@@ -248,6 +254,14 @@ class _Pass:
         a = backward(self.tape, rows, first)
         value = concretize(self.tape, a, rows)
         return value[:count], -value[count:]
+
+
+def _in_precision(ball: Ball, kernels: Any) -> BoundBall:
+    """The ball in working precision; the radius covers the centre's conversion (|.|_2 <= |.|_1)."""
+    p = kernels.precision
+    moved = np.abs(ball.centre.astype(p.dtype).astype(np.float64) - ball.centre).sum()
+    radius = (ball.radius + moved * (1 + 2.0**-20)) * (1 + 4 * p.u) + p.eta
+    return BoundBall(kernels.array(ball.centre), kernels.array(np.abs(ball.centre)), float(radius), ball.norm)
 
 
 def _reads(step: Any) -> tuple[int, ...]:

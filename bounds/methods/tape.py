@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from bounds.ball import BoundBall
 from bounds.kernels.base import Kernels
 from bounds.plan import Plan
 
@@ -43,6 +44,7 @@ class Tape:
             ``u |a| . magnitude``.
         eta: cost of underflows in one backward pass.
         outputs: per output slot ``(lo, hi)``.
+        ball: where given, every point of interest lies in this ball as well as in its box.
     """
 
     plan: Plan
@@ -55,6 +57,7 @@ class Tape:
     eta: Any = 0.0
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     refined_rows: int = 0
+    ball: BoundBall | None = None
 
     @property
     def kernels(self) -> Kernels:

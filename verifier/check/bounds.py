@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from verifier.check.arithmetic import ETA32, Arithmetic
+from verifier.check.arithmetic import ETA32, Arithmetic, float_above
 from verifier.check.network import Array, Chain, Dense, Network, Take
+from verifier.spec.model import Ball
 
 _ROW_ELEMENTS = 1 << 14  # of one chunk of packed rows at the widest node
 SLOPE_UNIT = 128
@@ -94,15 +96,22 @@ class Rows:
 class Bounder:
     """Applies the rule to one network in one arithmetic at one level."""
 
-    def __init__(self, network: Network, arithmetic: Arithmetic, *, float32: bool, forward: bool) -> None:
-        self.network, self.arithmetic = network, arithmetic
+    def __init__(
+        self,
+        network: Network,
+        arithmetic: Arithmetic,
+        *,
+        float32: bool,
+        forward: bool,
+        ball: Ball | None = None,
+    ) -> None:
+        self.network, self.arithmetic, self.ball = network, arithmetic, ball
         self.float32, self.forward = float32, forward
         self.offsets: dict[int, int] = {}
         total = 0
         for i in network.rectifiers:
             self.offsets[i] = total
             total += network.nodes[i].size
-        self.order = {i: k for k, i in enumerate(network.rectifiers)}
         self.table = arithmetic.array(np.arange(SLOPE_UNIT + 1) / SLOPE_UNIT)
         self.affine = [self._prepare(i) for i in range(len(network.nodes))]
         inner = [m.inputs for node in network.nodes for _, chain in node.terms for m in chain]
@@ -400,9 +409,38 @@ class Bounder:
             reach = _dot(absolute, (np.abs(mid) + rad)[rows.box])
             total = total + centre
             error = error + to.gamma(a.shape[1]) * reach
+        lower = self._least(total, spread, error, rows)
+        if a is None or self.ball is None or to.exact:  # a 2-norm is no rational: exact mode uses the box
+            return lower
+        return np.fmax(lower, self._over_ball(a, rows))
+
+    def _least(self, total: Array, spread: Array, error: Array, rows: Rows) -> Array:
+        """``total - spread`` less all errors, those of this line included."""
+        to = self.arithmetic
         error = (error + 8 * to.u * np.abs(rows.constant) + to.tiny) * to.slack
         error = error + 8 * to.u * (np.abs(total) + spread + error)
         return total - spread - error
+
+    def _over_ball(self, a: Array, rows: Rows) -> Array:
+        """``a . x >= a . c - r |a|_q`` on the ball, with the dual norm (2 for 2, the maximum for 1).
+
+        The sum of squares errs by gamma and, where squares underflow, by ``tiny``; the root halves the
+        former. The radius is rounded up and covers the rounding of the centre.
+        """
+        to, ball = self.arithmetic, self.ball
+        assert ball is not None
+        near = np.array([float(v) for v in ball.center])
+        shift = sum(
+            (abs(Fraction(float(n)) - v) for n, v in zip(near, ball.center, strict=True)), Fraction(0)
+        )
+        radius = float_above(ball.radius + shift)
+        if ball.norm == 1:
+            dual = np.abs(a).max(axis=1)
+        else:
+            dual = np.sqrt(_dot(a, a) + to.tiny) * (1 + to.gamma(a.shape[1]))
+        reach = np.abs(a) @ np.abs(near)
+        error = rows.error + to.gamma(a.shape[1]) * (reach + radius * dual)
+        return self._least(rows.constant + a @ near, radius * dual, error, rows)
 
 
 def _forward(chain: Chain, x: Array) -> Array:

@@ -68,6 +68,7 @@ def prove(
     """Re-proves all evidence; raises CertificateRejected at the first that does not hold."""
     arrays = certificate.arrays
     float32 = certificate.semantics is Semantics.FLOAT32
+    ball = prop.cases[0].ball if len(prop.cases) == 1 else None
     ev_node = arrays["ev_node"]
     inputs = network.nodes[0].size if certificate.forward else 0
     total = sum(node.size for node in network.nodes) * (1 + inputs)
@@ -78,7 +79,7 @@ def prove(
         boxes = np.unique(ev_node[wanted])
         for k in range(0, len(boxes), step):
             bounder = bounder or Bounder(
-                network, Arithmetic(exact), float32=float32, forward=certificate.forward
+                network, Arithmetic(exact), float32=float32, forward=certificate.forward, ball=ball
             )
             nodes = boxes[k : k + step]
             span = slice(*np.searchsorted(ev_node, [nodes[0], nodes[-1] + 1]))

@@ -50,10 +50,11 @@ class Budget:
 
     def exhausted(self, domains: int, held_bytes: int) -> UnknownReason:
         """Why the search must stop now, or ``NONE``."""
-        if self._cancelled():
-            return UnknownReason.CANCELLED
+        # the clock first: a budget inside another one sees the outer deadline as a cancellation
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return UnknownReason.TIMEOUT
+        if self._cancelled():
+            return UnknownReason.CANCELLED
         if self.domains is not None and domains >= self.domains:
             return UnknownReason.DOMAINS
         if self.memory is not None and held_bytes > self.memory:

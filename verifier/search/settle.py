@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
@@ -43,9 +44,10 @@ class Settler:
         *,
         network: NetworkRounding | None,
         evidence: bool,
+        ball: Ball | None = None,
     ) -> None:
         self._graph, self._case, self._objectives = graph, case, objectives
-        self._options = BounderOptions(evidence=evidence, network=network)
+        self._options = BounderOptions(evidence=evidence, network=network, ball=ball)
         self.fast = BoxBounder(graph, objectives, FLOAT32, self._options)
         if not self.fast.rule.forward:
             # many inputs: the box will hardly be split, so the root deserves more steps
@@ -100,7 +102,7 @@ class Settler:
         index = index[: self._exact_left]
         self._exact_left -= len(index)
         if self._exact is None:
-            options = replace(self._options, effort=Effort(iterations=0))
+            options = replace(self._options, effort=Effort(iterations=4))
             self._exact = BoxBounder(self._graph, self._objectives, EXACT, options)
         # the exact box: a decimal bound such as 0.1 is not a float64
         low, high = exact_array(self._case.lower), exact_array(self._case.upper)

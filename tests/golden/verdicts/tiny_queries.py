@@ -79,7 +79,8 @@ def ask(
     double: bool = False,
     **options: Any,
 ) -> Report:
-    """Writes the query's files and verifies it."""
+    """Writes the query's files and verifies it (with a limit that repeats exactly)."""
+    options = {"max_domains": 2000, **options}
     model = dense(tmp / "f.onnx", layers, double=double)
     outputs = np.asarray(layers[-1][0]).shape[0]
     return verify(model, vnnlib(tmp / "p.vnnlib", box, outputs, *conditions), options=Options(**options))

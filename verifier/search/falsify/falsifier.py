@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array
 from bounds.plan import Plan
@@ -28,10 +29,14 @@ class Falsifier:
         plan, objectives: the network and what must not hold.
         confirm: the chokepoint; it returns a verdict or None.
         seed: of the random starts.
+        ball: candidates must lie in it as well as in their box.
     """
 
-    def __init__(self, plan: Plan, objectives: Objectives, confirm: Confirm, seed: int) -> None:
-        self.descent = Descent(plan, objectives)
+    def __init__(
+        self, plan: Plan, objectives: Objectives, confirm: Confirm, seed: int, ball: Ball | None = None
+    ) -> None:
+        self.descent = Descent(plan, objectives, ball)
+        self._ball = ball
         self.confirm = confirm
         self.random = np.random.default_rng(seed)
         self._tried: set[bytes] = set()
@@ -57,6 +62,8 @@ class Falsifier:
 
     def check(self, x: Array) -> Sat | None:
         """Confirms the points that violate in ordinary arithmetic, the clearest first."""
+        if self._ball is not None:
+            x = self._ball.project(x)
         values = self.descent.groups(self.descent.values(x)).min(axis=1)
         for i in np.argsort(values)[:4]:
             # a little above zero is worth a try: the original model rounds differently

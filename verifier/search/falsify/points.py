@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bounds.ball import Ball
 from bounds.domain import Objectives
 from bounds.graph import Array
 from bounds.plan import AffineStep, InputStep, Plan, evaluate
@@ -18,8 +19,8 @@ from bounds.plan import AffineStep, InputStep, Plan, evaluate
 class Descent:
     """Evaluates and improves points for one network and one set of objectives."""
 
-    def __init__(self, plan: Plan, objectives: Objectives) -> None:
-        self.plan, self.objectives = plan, objectives
+    def __init__(self, plan: Plan, objectives: Objectives, ball: Ball | None = None) -> None:
+        self.plan, self.objectives, self.ball = plan, objectives, ball
         k = plan.kernels
         self._c = k.array(objectives.c)
         self._g = k.array(objectives.g)
@@ -97,6 +98,8 @@ class Descent:
         """
         width = hi - lo
         x = np.clip(x, lo, hi)
+        if self.ball is not None:
+            x = self.ball.project(x)
         best, best_value = x.copy(), np.full(len(x), np.inf)
         decay = 0.001 ** (1.0 / max(steps - 1, 1))
         size = start
@@ -112,5 +115,7 @@ class Descent:
             if t == steps or bool(np.all(best_value < 0)):
                 break
             x = np.clip(x - size * width * np.sign(self.gradient(x, worst)), lo, hi)
+            if self.ball is not None:
+                x = self.ball.project(x)
             size *= decay
         return best
