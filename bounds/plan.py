@@ -72,7 +72,7 @@ class Plan:
         producer: per slot the index of its step.
         neurons: total number of rectified neurons ``N``.
         last_use: per slot the last step that reads it (for freeing memory).
-        terms: the longest sum anywhere (for slack factors).
+        terms: the longest sum anywhere plus four additions a step (for slack factors).
     """
 
     steps: tuple[Step, ...]
@@ -169,7 +169,7 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
         _fanout(steps, outputs, len(sizes)),
         tuple(producer),
         neurons,
-        max([s.map.terms for s in steps if isinstance(s, AffineStep)], default=1) + len(steps),
+        max([s.map.terms for s in steps if isinstance(s, AffineStep)], default=1) + 4 * len(steps),
     )
 
 

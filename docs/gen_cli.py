@@ -46,6 +46,18 @@ writes a report whose shape is documented in `verifier/report/schema.json`.
 
 `--debug`, which may stand anywhere, adds the traceback to an error.
 
+## What an answer is about
+
+Without `--semantics` a VNN-LIB 2.0 query is answered for the element types that it declares: `real` for
+the network over the reals, `float32` for the network as float32 arithmetic computes it (constraints are
+compared exactly in both). Other types, and mixtures, are an error. VNN-LIB 1.0 knows only `Real`.
+
+## Threads
+
+A program uses one thread: its matrix products are small, and more threads take time from the same cores.
+It sets `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `VECLIB_MAXIMUM_THREADS` to 1
+unless they are set. `batch` runs instances side by side, each always with one thread.
+
 ## The batch's files
 
 `--out` is a CSV with the columns `onnx,vnnlib,verdict,seconds,domains,semantics,certificate,note`.
@@ -54,7 +66,7 @@ any interrupt. Instances that `--out` holds are skipped whatever their verdict; 
 its instance run again. `--results-txt` names a folder for one file an instance in the form of the
 competition: the verdict (`sat`, `unsat`, `unknown`, `timeout`, `error`), then the counterexample.
 
-Each worker process uses one thread. A worker that dies marks its instance `error`; one that overruns
+A worker process that dies marks its instance `error`; one that overruns
 its time limit by more than 5 s or 20 %, whichever is more, is killed and its instance marked `timed-out`.
 """
 

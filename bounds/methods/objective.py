@@ -37,13 +37,18 @@ def compile_objectives(plan: Plan, objectives: Objectives) -> CompiledObjectives
     k, p = plan.kernels, plan.kernels.precision
     exact = p.u == 0
     c, g, d = objectives.rational() if exact else (objectives.c, objectives.g, objectives.d)
+    # a tensor may be an output twice; then the columns are added as rationals and rounded once
+    repeated = len(set(plan.outputs)) < len(plan.outputs)
+    if repeated and not exact:
+        c = objectives.rational()[0]
     at: dict[int, Any] = {}
     start = 0
     for slot, size in zip(plan.outputs, plan.output_sizes, strict=True):
-        part = k.array(c[:, start : start + size])
+        part = c[:, start : start + size]
         at[slot] = at[slot] + part if slot in at else part
         start += size
-    penalty = 0 if exact else _penalty(p.u, objectives)
+    at = {slot: k.array(part if exact else part.astype(np.float64)) for slot, part in at.items()}
+    penalty = 0 if exact else max(_penalty(p.u, objectives), 3 * p.u * repeated)
     const = d if exact else _constants(objectives, p.dtype)
     return CompiledObjectives(objectives, at, k.array(g), k.array(const), penalty, bool(np.any(g)))
 

@@ -84,6 +84,9 @@ class _Pass:
         if p.u:
             reach = reach * (1 + 2 * p.u)
         self.tape = Tape(plan, self.centre, self.radius, reach)
+        if p.u:
+            # underflow in rows that meet the inputs directly, and in the objectives' own constants
+            self.tape.eta = 4 * p.eta * (self.k.total(reach) + len(reach) + 4)
         if rule.ball is not None and p.u:  # the 2-norm is no rational: exact arithmetic uses the box
             self.tape.ball = _in_precision(rule.ball, self.k)
         self.intervals: dict[int, tuple[Any, Any]] = {}
@@ -205,13 +208,10 @@ class _Pass:
         rows[:, -1, :] += half
         rho = form.rho * slope + half
         if p.u:
-            # slope products and the shift: at most 3u of everything they touch, inactive ones exact
+            # slope products and the shift: at most 3u of everything they touch; stable ones are exact
             q = (k.sum(abs(rows), 1) + rho) * p.slack(self.plan.input_size + 4)
-            rho = (
-                rho * (1 + 4 * p.u)
-                + 4 * p.u * q
-                + k.where(relu.ambiguous, p.eta * (self.plan.input_size + 4), 0)
-            )
+            wider = rho * (1 + 4 * p.u) + 4 * p.u * q + p.eta * (self.plan.input_size + 4)
+            rho = k.where(relu.ambiguous, wider, rho)
         self.forms[step.slot] = _Form(rows, rho)
 
     def _refine(self, step: ReluStep, lo: Any, hi: Any) -> tuple[Any, Any, Any]:

@@ -353,11 +353,11 @@ def _ids_reused(patch: pytest.MonkeyPatch) -> None:
 
 
 def _zero_is_positive(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(BoxBounder, "_proved", lambda self, lower: np.asarray(lower >= 0, dtype=bool))
+    patch.setattr(BoxBounder, "_proved", lambda self, lower, *_: np.asarray(lower >= 0, dtype=bool))
 
 
 def _not_negative_is_positive(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(BoxBounder, "_proved", lambda self, lower: ~np.asarray(lower <= 0, dtype=bool))
+    patch.setattr(BoxBounder, "_proved", lambda self, lower, *_: ~np.asarray(lower <= 0, dtype=bool))
 
 
 def _underflow_is_forgotten(patch: pytest.MonkeyPatch) -> None:

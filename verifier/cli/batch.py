@@ -196,7 +196,7 @@ class Batch:
             outcome.verdict,
             outcome.seconds,
             report["stats"]["domains"] if report else 0,
-            report["semantics"] if report else self._options["semantics"],
+            report["semantics"] if report else self._options.get("semantics") or "",
             (report["certificate"] or "") if report else "",
             outcome.note,
             report,

@@ -1,8 +1,12 @@
-"""The exit codes of every command."""
+"""What every command has in common with the shell: exit codes, and variables of the environment."""
 
 from __future__ import annotations
 
 import enum
+from typing import Final
+
+# how many threads a BLAS library starts; numpy's reads these once, when it is loaded
+THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Exit(enum.IntEnum):

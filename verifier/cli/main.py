@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from bounds.errors import SureboundError
-from verifier.cli.codes import Exit
+from verifier.cli.codes import THREADS, Exit
 
 DEFAULT_COMMAND: Final = "run"
 # name -> where it is, and its line in the list: kept here so that --help need not import it
@@ -96,6 +96,8 @@ cli = _Commands(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script; never returns."""
+    for variable in THREADS:  # the search's products are small: more threads cost time and win none
+        os.environ.setdefault(variable, "1")
     args = list(sys.argv[1:] if argv is None else argv)
     # taken out here, so that it works before and after any command and stays out of every help page
     debug = "--debug" in args

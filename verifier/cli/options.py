@@ -70,9 +70,9 @@ def _option(row: OptionRow) -> Callable[[Any], Any]:
         declaration = f"{row.flag}/--no-{row.flag[2:]}"
         return click.option(declaration, row.name, default=row.default, help=row.help, hidden=row.hidden)
     if row.kind == "choice":
-        default = row.default.value if isinstance(row.default, Semantics) else row.default
-        kind = click.Choice(row.choices)
-        return click.option(row.flag, row.name, type=kind, default=default, show_default=True, help=row.help)
+        # no default here: a query may say itself what it asks about (session.load_property)
+        text = f"{row.help}  [default: the query's element types in VNN-LIB 2.0, otherwise real]"
+        return click.option(row.flag, row.name, type=click.Choice(row.choices), help=text)
     shown = row.default is not None
     return click.option(
         row.flag,
@@ -88,9 +88,8 @@ def _option(row: OptionRow) -> Callable[[Any], Any]:
 def make_options(values: Mapping[str, Any]) -> Options:
     """Options from what click parsed; the keys are names of the table."""
     words = dict(values)
-    if "semantics" in words:
-        words["semantics"] = Semantics(words["semantics"])
-    return Options(**words)
+    asked = words.pop("semantics", None)
+    return Options(**words) if asked is None else Options(**words, semantics=Semantics(asked))
 
 
 def check_output(path: Path | None, *, flag: str, inputs: tuple[Path, ...] = ()) -> None:

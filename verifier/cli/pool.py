@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from bounds.errors import SureboundError
+from verifier.cli.codes import THREADS
 
 COMMAND: Final = (sys.executable, "-m", "verifier.cli.worker")
-# Parallelism comes from running one instance per core; threads inside would fight over the same cores.
-_ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _TICK: Final = 0.2  # seconds between looks at deadlines and at interrupts
 _START_LIMIT: Final = 120.0  # seconds that a worker may take to import everything on a busy machine
 _DEATHS_AT_START: Final = 3  # then the fault is in the installation, and a fourth start would not help
@@ -90,7 +89,8 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
+            # parallelism comes from one instance per core; threads inside would fight over the same cores
+            env={**os.environ, **dict.fromkeys(THREADS, "1")},
             # away from the terminal's process group: ^C is for the parent, which then stops the workers
             start_new_session=True,
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, make_options, query_options
+from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, query_options
 
 
 @click.command("run")
@@ -28,7 +28,7 @@ def run(
 
     check_output(certificate, flag="--certificate", inputs=(model, property_file))
     check_output(json_file, flag="--json", inputs=(model, property_file))
-    spec, options = load_property(property_file, make_options(values))
+    spec, options = load_property(property_file, values)
     report, code = ask(model, spec, options, certificate=certificate)
     publish(report, spec, json=json_file)
     return code

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from bounds.errors import QueryMismatch
 from verifier.cli.codes import Exit
-from verifier.cli.options import write_text
+from verifier.cli.options import make_options, write_text
 from verifier.query import Options
+from verifier.verdict import Semantics
 
 if TYPE_CHECKING:
     from rich.status import Status as RichStatus
@@ -99,16 +101,49 @@ def progress_text(now: Progress) -> str:
     )
 
 
-def load_property(path: Path, options: Options) -> tuple[Property, Options]:
-    """Reads a property; the time that takes is taken off the time limit."""
+ELEMENT_TYPES: Final = tuple(s.value for s in Semantics)  # what the analysis is sound for
+
+
+def load_property(path: Path, values: Mapping[str, Any]) -> tuple[Property, Options]:
+    """Reads a property and completes the options that came with it.
+
+    Args:
+        path: the property.
+        values: keyword arguments of ``Options``. Without ``semantics`` the property's element types
+            decide. The time that reading takes is taken off the time limit.
+    """
     from verifier.spec.load import load
 
+    options = make_options(values)
     started = time.monotonic()
     spec = load(path)
+    if values.get("semantics") is None:
+        options = replace(options, semantics=semantics_of(spec))
     if options.timeout is not None:
         left = options.timeout - (time.monotonic() - started)
         options = replace(options, timeout=max(left, _LEAST_TIMEOUT))
     return spec, options
+
+
+def semantics_of(spec: Property) -> Semantics:
+    """What the declared element types ask about.
+
+    Raises:
+        QueryMismatch: a type that the analysis is not sound for, or a mix of them.
+    """
+    types = sorted({v.element for v in spec.variables})
+    odd = [t for t in types if t not in ELEMENT_TYPES]
+    if odd:
+        raise QueryMismatch(
+            f"{spec.source}: element type {odd[0]} is declared, and the analysis is sound for "
+            f"{' and '.join(ELEMENT_TYPES)} only; write 'real' in the query to have the network analysed "
+            "over the reals"
+        )
+    if len(types) > 1:
+        raise QueryMismatch(
+            f"{spec.source}: the query mixes element types {' and '.join(types)}; declare all of them the same"
+        )
+    return Semantics(types[0]) if types else Semantics.REAL
 
 
 def ask(

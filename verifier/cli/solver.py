@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from bounds.errors import BadInput, QueryMismatch
-from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, make_options, query_options
-from verifier.verdict import Semantics
+from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, query_options
 
 if TYPE_CHECKING:
     from verifier.report.model import Report
     from verifier.spec.model import Property
-
-ELEMENT_TYPES: Final = ("real", "float32")  # what the analysis is sound for
 
 
 class _Network(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  # generic in new click only
@@ -94,38 +91,13 @@ def verify(
     check_output(certificate, flag="--certificate", inputs=inputs)
     check_output(json_file, flag="--json", inputs=inputs)
     check_folder(folder)
-    spec, options = load_property(query, make_options(values | {"semantics": "real"}))
-    options = make_options({**_fields(options), "semantics": semantics_of(spec).value})
+    spec, options = load_property(query, values)
     models = bind(spec, unique(networks))
     report, code = ask(models, spec, options, certificate=certificate)
     if folder is not None:
         serialise(folder, report, spec)
     publish(report, spec, json=json_file, values=folder is None)
     return code
-
-
-def _fields(options: object) -> dict[str, Any]:
-    from verifier.query import OPTIONS
-
-    return {row.name: getattr(options, row.name) for row in OPTIONS}
-
-
-def semantics_of(spec: Property) -> Semantics:
-    """What the declared element types ask about.
-
-    Raises:
-        QueryMismatch: a type that the analysis is not sound for, or a mix of them.
-    """
-    types = sorted({v.element for v in spec.variables})
-    odd = [t for t in types if t not in ELEMENT_TYPES]
-    if odd:
-        raise QueryMismatch(
-            f"element type {odd[0]} is declared, and the analysis is sound for {' and '.join(ELEMENT_TYPES)} "
-            "only; write 'real' in the query to have the network analysed over the reals"
-        )
-    if len(types) > 1:
-        raise QueryMismatch("the query mixes element types real and float32; declare all of them the same")
-    return Semantics(types[0]) if types else Semantics.REAL
 
 
 def bind(spec: Property, given: Mapping[str, Path]) -> dict[str, Path]:

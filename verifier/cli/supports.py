@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from verifier.cli.solver import ELEMENT_TYPES
+from verifier.cli.session import ELEMENT_TYPES
 
 
 def _opsets() -> list[str]:

@@ -68,7 +68,6 @@ def _answer(task: dict[str, Any], out: TextIO) -> dict[str, Any]:
 
 def _run(task: dict[str, Any], out: TextIO) -> dict[str, Any]:
     from verifier.api import verify
-    from verifier.cli.options import make_options
     from verifier.cli.session import load_property
     from verifier.report.emit.assignment import vnncomp
     from verifier.report.emit.json import as_dict
@@ -82,7 +81,7 @@ def _run(task: dict[str, Any], out: TextIO) -> dict[str, Any]:
             told = time.monotonic()
             _send(out, {"progress": dataclasses.asdict(now)})
 
-    spec, options = load_property(Path(task["spec"]), make_options(task["options"]))
+    spec, options = load_property(Path(task["spec"]), task["options"])
     certificate = Path(task["certificate"]) if task["certificate"] else None
     report = verify(Path(task["model"]), spec, options=options, certificate=certificate, progress=progress)
     return {"report": as_dict(report, spec), "assignment": vnncomp(report, spec)}

@@ -14,7 +14,8 @@ from cli_stand_in import SAT, Engine
 from click.testing import Result
 
 from bounds.errors import BadInput, CertificateRejected, QueryMismatch
-from verifier.cli.solver import bind, semantics_of, unique
+from verifier.cli.session import semantics_of
+from verifier.cli.solver import bind, unique
 from verifier.cli.supports import CAPABILITIES
 from verifier.report.emit.assignment import assignment
 from verifier.spec.model import Case, NetworkRef, Property, Variable
