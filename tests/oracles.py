@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linprog
+from strategies import Box
 
 from bounds import evaluate as reference
 from bounds.domain import Objectives
@@ -25,7 +26,6 @@ from bounds.methods.rule import Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, NetworkRounding, Precision
 from bounds.plan import AffineStep, Plan, compile_plan
-from strategies import Box
 
 RULES = {
     "intervals": Rule(forward=False, refine=False),

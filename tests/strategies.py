@@ -7,6 +7,7 @@ evaluated in exact rationals.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -353,8 +354,6 @@ def objectives(seed: int, graph: Graph, *, rows: int = 3, groups: int = 2, plain
         return Row(outputs, inputs, coefficient(), bool(rng.random() < 0.3))
 
     starts = [0, *ends]
-    disjuncts = tuple(
-        tuple(row() for _ in range(e - s)) for s, e in zip(starts[:-1], starts[1:], strict=True)
-    )
+    disjuncts = tuple(tuple(row() for _ in range(e - s)) for s, e in itertools.pairwise(starts))
     nothing = (Fraction(0),) * graph.input_size
     return objectives_of(Case(nothing, nothing, disjuncts), graph.input_size, graph.output_size)

@@ -6,8 +6,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +30,7 @@ from verifier.search.trace import TreeTracer
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
 from verifier.verdict import Semantics, Status, UnknownReason
+from verifier.version import VERSION
 
 Watch = Callable[[Progress], None]
 # share of the machine's free memory that open subproblems may take when nobody says otherwise
@@ -78,14 +77,6 @@ def verify(
             compare_with_onnxruntime(m, seed=options.seed)
     run.phase("compare")
     return run.decide(problem, model)
-
-
-def version() -> str:
-    """The installed version of surebound."""
-    try:
-        return installed_version("surebound")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "0+unknown"
 
 
 def _ball(prop: Property, case: Case) -> Ball | None:
@@ -221,7 +212,7 @@ class _Run:
     def _write(self, problem: Problem, status: Status, total: Outcome, tracer: TreeTracer | None) -> str:
         if self.certificate is None or tracer is None or status not in (Status.SAT, Status.UNSAT):
             return ""
-        semantics, made_by = self.options.semantics, version()
+        semantics, made_by = self.options.semantics, VERSION
         if total.sat is not None:
             write_sat(self.certificate, problem, semantics, total.sat.witness, version=made_by)
         else:
@@ -259,7 +250,7 @@ class _Run:
             strategy=_strategy(problem, self.settled),
             notes=tuple(self.notes),
             seed=self.options.seed,
-            version=version(),
+            version=VERSION,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bounds.graph import Array, Op
+from verifier.files import replacing
 from verifier.problem import Problem
 from verifier.search.trace import TreeTracer
 from verifier.verdict import Semantics, Witness
@@ -128,15 +129,15 @@ def _evidence(tracer: TreeTracer, neurons: int) -> dict[str, Array]:
 
 
 def _write(path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    target = Path(path)
-    partial = target.with_name(target.name + ".part")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
+    with (
+        replacing(Path(path)) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z,
+    ):
         z.writestr("certificate.json", json.dumps(header, sort_keys=True, indent=1) + "\n")
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
             z.writestr(f"arrays/{name}.npy", buffer.getvalue())
-    partial.replace(target)
 
 
 def relu_sizes(problem: Problem) -> Sequence[int]:

@@ -6,12 +6,14 @@ are small integers, so that every precision must reproduce it without any error.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from oracles import exactly, matrix_of
 
 from bounds.evaluate import evaluate
 from bounds.graph import Graph, GraphBuilder, Op
@@ -21,7 +23,6 @@ from bounds.ops.base import AffineMap, conversion_error
 from bounds.ops.conv import conv
 from bounds.ops.table import AFFINE, bind
 from bounds.shapes import infer_shape
-from oracles import exactly, matrix_of
 
 Case = tuple[Op, list[tuple[int, ...]], dict[str, Any], tuple[int, ...] | None]
 
@@ -65,7 +66,9 @@ CASES: dict[str, Case] = {
     "conv-depthwise": convolution(10, (1, 3, 4, 3), 3, (3, 2), groups=3, strides=(2, 1), pads=(1, 1, 1, 1)),
     "conv-leftover": convolution(11, (1, 1, 6, 6), 1, (2, 2), strides=(3, 4)),
     "deconv": convolution(12, (1, 2, 3, 2), 3, (2, 3), extra=(0, 0)),
-    "deconv-stride": convolution(13, (1, 2, 2, 3), 2, (3, 2), strides=(2, 3), pads=(1, 0, 0, 1), extra=(1, 2)),
+    "deconv-stride": convolution(
+        13, (1, 2, 2, 3), 2, (3, 2), strides=(2, 3), pads=(1, 0, 0, 1), extra=(1, 2)
+    ),
     "deconv-groups": convolution(14, (1, 4, 2, 2), 6, (2, 2), groups=2, dilations=(2, 1), extra=(0, 0)),
     "deconv-batch": convolution(15, (2, 1, 2, 3), 2, (3, 3), pads=(1, 1, 1, 1), extra=(0, 0)),
     "scale": (Op.SCALE, [(1, 2, 3)], {"scale": whole(16, 1, 2, 3), "shift": whole(17, 1, 2, 3)}, None),
@@ -184,7 +187,7 @@ class TestContract:
         x = whole(51, 4, graph.input_size)
         truth = evaluate(graph, exactly(x))
         starts = np.cumsum([0, *map_.sizes])
-        xs = [map_.kernels.array(x[:, s:e]) for s, e in zip(starts[:-1], starts[1:], strict=True)]
+        xs = [map_.kernels.array(x[:, s:e]) for s, e in itertools.pairwise(starts)]
         assert (map_.apply(xs) + map_.kernels.array(bias.astype(np.float64)) == truth).all()
 
 

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from oracles import RULES, beats_exact, exactly, objective_faults, objective_values, tape_of
+from strategies import Box, build, objectives
 
 from bounds.graph import GraphBuilder, Op
 from bounds.kernels.numpy import NumpyKernels
@@ -15,8 +17,6 @@ from bounds.methods.rule import Rule, Stopped, relax_boxes
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, box_to_centre
 from bounds.plan import compile_plan
 from bounds.relax.relu import SLOPE_STEPS, relax_relu
-from oracles import RULES, beats_exact, exactly, objective_faults, objective_values, tape_of
-from strategies import Box, build, objectives
 from verifier.search.objectives import objectives_of
 from verifier.spec.model import Case, Row
 
@@ -26,7 +26,18 @@ PRECISIONS = {"float32": FLOAT32, "float64": FLOAT64, "exact": EXACT}
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
     ("lo", "hi"),
-    [(-1, 1), (-1, 2), (-2, 1), (0, 0), (0, 1), (-1, 0), (-1, 1e-30), (-1e-30, 1), (-1e30, 3), (-7e-46, 1e-45)],
+    [
+        (-1, 1),
+        (-1, 2),
+        (-2, 1),
+        (0, 0),
+        (0, 1),
+        (-1, 0),
+        (-1, 1e-30),
+        (-1e-30, 1),
+        (-1e30, 3),
+        (-7e-46, 1e-45),
+    ],
 )
 def test_relaxation_of_the_rectifier(precision, lo, hi):
     """Both lines are valid at both ends, exactly; slopes are what CROWN chooses."""
@@ -58,7 +69,7 @@ def test_box_to_centre_holds_the_box(precision, scale):
 
 
 def test_a_representable_point_has_no_radius():
-    x = np.array([[0.0, -0.0, 1.5, -2.0**-20]])
+    x = np.array([[0.0, -0.0, 1.5, -(2.0**-20)]])
     for precision in (FLOAT32, FLOAT64):
         centre, radius = box_to_centre(x, x, precision)
         assert not radius.any() and (centre == x).all()
@@ -83,7 +94,9 @@ def test_memory_pieces_do_not_change_bounds():
     graph = build(3, ["dense_relu", "residual", "dense_relu", "linear"])
     lo = np.random.default_rng(0).uniform(-2, 0, (40, 2))
     plan = compile_plan(graph, NumpyKernels(EXACT))
-    few, many = (relax_boxes(plan, exactly(lo[:6]), exactly(lo[:6] + 2), Rule(row_bytes=b)) for b in (1, 10**9))
+    few, many = (
+        relax_boxes(plan, exactly(lo[:6]), exactly(lo[:6] + 2), Rule(row_bytes=b)) for b in (1, 10**9)
+    )
     for a, b in zip(few.relus, many.relus, strict=True):
         assert (a.lo == b.lo).all() and (a.hi == b.hi).all()
 
@@ -110,7 +123,9 @@ def test_rows_that_pass_no_rectifier():
     assert found.lower.shape == (3, 3)
 
 
-@pytest.mark.xfail(reason="compile_objectives adds the coefficients of a repeated output in working precision")
+@pytest.mark.xfail(
+    reason="compile_objectives adds the coefficients of a repeated output in working precision"
+)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_one_value_under_two_output_names(precision):
     """Coefficients of outputs that are one value add up exactly: 2^k + 1 is no number of that precision."""

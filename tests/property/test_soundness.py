@@ -11,13 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from bounds import evaluate as reference
-from bounds.kernels.numpy import NumpyKernels
-from bounds.methods.bounder import BounderOptions, BoxBounder
-from bounds.methods.objective import bound_objectives, compile_objectives, optimise_slopes
-from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding
-from bounds.relax.relu import SLOPE_STEPS
 from oracles import (
     RULES,
     Machine,
@@ -33,6 +26,13 @@ from oracles import (
     with_slopes,
 )
 from strategies import MOVES, SCALES, TAME, Box, boxes, build, networks, objectives
+
+from bounds import evaluate as reference
+from bounds.kernels.numpy import NumpyKernels
+from bounds.methods.bounder import BounderOptions, BoxBounder
+from bounds.methods.objective import bound_objectives, compile_objectives, optimise_slopes
+from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding
+from bounds.relax.relu import SLOPE_STEPS
 
 PRECISIONS = {"float32": FLOAT32, "float64": FLOAT64, "exact": EXACT}
 seeds = st.integers(0, 2**32 - 1)

@@ -18,7 +18,9 @@ HOME = "verifier/conclude.py"
 SURE = {"SAT", "UNSAT"}
 
 # file -> why naming a sure verdict there produces none
-ALLOWED: dict[str, str] = {}
+ALLOWED: dict[str, str] = {
+    "verifier/check/reader.py": "reads what a certificate claims; the checker then proves it or rejects it",
+}
 
 
 def produced(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -35,7 +37,9 @@ def produced(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"Status.{node.attr}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Status":
             yield node.lineno, "Status(...)"
-        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Status":
+        elif (
+            isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Status"
+        ):
             yield node.lineno, "Status[...]"
 
 
@@ -74,9 +78,7 @@ def test_allowances_are_still_needed(path: str) -> None:
 def test_conclude_says_each_once() -> None:
     tree = ast.parse((ROOT / HOME).read_text(encoding="utf-8"))
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
-    where = {
-        f.name: {what for _, what in produced(ast.Module(body=[f], type_ignores=[]))} for f in functions
-    }
+    where = {f.name: {what for _, what in produced(ast.Module(body=[f], type_ignores=[]))} for f in functions}
     assert {name: words for name, words in where.items() if words} == {
         "unsat": {"Status.UNSAT"},
         "sat": {"Status.SAT"},
@@ -89,7 +91,18 @@ def test_unsat_is_asked_for_in_one_place() -> None:
 
 
 def test_the_check_finds_what_is_planted() -> None:
-    for planted in ("x = Status.UNSAT", "def f():\n    return Status.SAT", "f(Status.UNSAT)", "Status('sat')", "Status['SAT']"):
+    for planted in (
+        "x = Status.UNSAT",
+        "def f():\n    return Status.SAT",
+        "f(Status.UNSAT)",
+        "Status('sat')",
+        "Status['SAT']",
+    ):
         assert list(produced(ast.parse(planted))), planted
-    for harmless in ("if s is Status.UNSAT:\n    f()", "s in (Status.SAT, Status.UNSAT)", "{Status.SAT: 1}", "Status.UNKNOWN"):
+    for harmless in (
+        "if s is Status.UNSAT:\n    f()",
+        "s in (Status.SAT, Status.UNSAT)",
+        "{Status.SAT: 1}",
+        "Status.UNKNOWN",
+    ):
         assert not list(produced(ast.parse(harmless))), harmless

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from bounds.errors import BadInput
+from verifier.files import replacing
 from verifier.query import OPTIONS, OptionRow, Options, parse_bytes
 from verifier.verdict import Semantics
 
@@ -112,13 +113,10 @@ def check_output(path: Path | None, *, flag: str, inputs: tuple[Path, ...] = ())
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file; a reader never sees half of it."""
-    if path.exists() and not path.is_file():  # a pipe or /dev/stdout has no directory entry to swap
-        path.write_text(text, encoding="utf-8")
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Writes a whole file; a reader never sees half of it.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -141,7 +141,7 @@ def semantics_of(spec: Property) -> Semantics:
         )
     if len(types) > 1:
         raise QueryMismatch(
-            f"{spec.source}: the query mixes element types {' and '.join(types)}; declare all of them the same"
+            f"{spec.source}: element types {' and '.join(types)} are mixed; declare all tensors the same"
         )
     return Semantics(types[0]) if types else Semantics.REAL
 

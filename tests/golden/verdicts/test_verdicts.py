@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from oracles import exact_least, least_margin
 from tiny_queries import ABS, ask, dense, spike, text, vnnlib
 
-from oracles import exact_least, least_margin
 from verifier import Options, conclude, verify
 from verifier.problem import load_models, make_problem
 from verifier.spec.load import load as load_property
@@ -198,7 +198,9 @@ def test_counterexample_that_rounding_hides_is_confirmed(tmp_path):
         if semantics is FLOAT32:
             assert found is None
         else:
-            assert found is not None and found.witness.kind == "rigorous" and found.witness.y == (Fraction(0),)
+            assert (
+                found is not None and found.witness.kind == "rigorous" and found.witness.y == (Fraction(0),)
+            )
 
 
 def test_counterexample_that_rounding_makes(tmp_path):

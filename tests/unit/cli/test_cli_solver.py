@@ -59,7 +59,7 @@ def test_semantics_follow_the_declared_types() -> None:
     assert semantics_of(query(elements=("real",))) is Semantics.REAL
     with pytest.raises(QueryMismatch, match="float16 is declared"):
         semantics_of(query(elements=("float16",)))
-    with pytest.raises(QueryMismatch, match="mixes"):
+    with pytest.raises(QueryMismatch, match="are mixed"):
         semantics_of(query(elements=("float32", "real")))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import build
 
 from bounds.domain import Domains
-from strategies import build
 from verifier import conclude
 from verifier.conclude import Ledger
 from verifier.search.branch import input_split
@@ -86,7 +86,11 @@ def test_neighbouring_floats_cannot_be_split():
 # ---- frontier
 
 
-@given(seed=seeds, pushes=st.lists(st.integers(1, 150), min_size=1, max_size=4), pops=st.lists(st.integers(1, 90)))
+@given(
+    seed=seeds,
+    pushes=st.lists(st.integers(1, 150), min_size=1, max_size=4),
+    pops=st.lists(st.integers(1, 90)),
+)
 def test_frontier_loses_nothing(seed, pushes, pops):
     """Every subproblem comes out exactly once, whatever the order of pushes and pops."""
     waiting: list[int] = []
@@ -331,7 +335,12 @@ def test_the_search_repeats_exactly():
 
 
 def test_objectives_hold_exact_numbers():
-    rows = ((Row({0: Fraction(1, 3)}, {1: Fraction(-1, 10)}, Fraction(7)), Row({1: Fraction(2)}, {}, Fraction(0), True)),)
+    rows = (
+        (
+            Row({0: Fraction(1, 3)}, {1: Fraction(-1, 10)}, Fraction(7)),
+            Row({1: Fraction(2)}, {}, Fraction(0), True),
+        ),
+    )
     made = objectives_of(Case((0, 0), (1, 1), rows), 2, 2)
     assert made.rounded and made.rows == 2 and made.groups == 1
     assert made.strict.tolist() == [False, True] and made.group_of_row.tolist() == [0, 0]

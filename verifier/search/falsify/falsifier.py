@@ -20,6 +20,7 @@ _STEPS = 40
 _LEAF_STEPS = 10
 # multiply-adds spent on leaves after each block: a fraction of what bounding the block costs
 _LEAF_WORK = 1.2e8
+_FEW = 8  # points that cost about as much as one
 
 
 class Falsifier:
@@ -41,7 +42,10 @@ class Falsifier:
         self.random = np.random.default_rng(seed)
         self._tried: set[bytes] = set()
         self._calls = 0
-        self._leaf_points = int(np.clip(_LEAF_WORK / (plan.work * 3 * _LEAF_STEPS), 2, 512))
+        one = plan.work * 3 * _LEAF_STEPS  # one point's descent
+        self._leaf_points = int(np.clip(_LEAF_WORK / one, _FEW, 512))
+        # a large network reads its weights from memory for a few points as for many: descend more rarely
+        self._every = max(1, int(_FEW * one / _LEAF_WORK))
         # one evaluation of a large network costs what bounding it costs: fewer restarts then
         self._restarts = int(np.clip(2e9 / (plan.work * _STEPS * 4), 4, _RESTARTS))
 
@@ -99,16 +103,18 @@ class Falsifier:
         """The linear bounds' own minimisers in open boxes, then descent inside the worst boxes.
 
         Narrow violations hide from descent on the whole input set; the search's boxes spread the starts
-        over it. Every other call starts from random points of the boxes instead of the minimisers.
+        over it. Each box is tried from its minimiser and from a random point.
         """
         found = self.check(guesses)
         if found is not None:
             return found
-        value = np.where(domains.open, lower, np.inf).min(axis=1)
-        pick = np.argsort(value)[: self._leaf_points]
-        target = np.where(domains.open, lower, np.inf)[pick].argmin(axis=1)
-        start, lo, hi = guesses[pick], domains.lo[pick], domains.hi[pick]
         self._calls += 1
-        if self._calls % 2 == 0:
-            start = lo + self.random.random(lo.shape) * (hi - lo)
+        if self._calls % self._every:
+            return None
+        value = np.where(domains.open, lower, np.inf).min(axis=1)
+        pick = np.argsort(value)[: self._leaf_points // 2]
+        target = np.where(domains.open, lower, np.inf)[pick].argmin(axis=1)
+        lo, hi = domains.lo[pick], domains.hi[pick]
+        start = np.concatenate([guesses[pick], lo + self.random.random(lo.shape) * (hi - lo)])
+        lo, hi, target = np.tile(lo, (2, 1)), np.tile(hi, (2, 1)), np.tile(target, 2)
         return self.check(self.descent.improve(start, lo, hi, target, _LEAF_STEPS))
