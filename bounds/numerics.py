@@ -50,6 +50,10 @@ FLOAT64 = Precision("float64", np.dtype(np.float64), 2.0**-53, 2.0**-1022)
 EXACT = Precision("exact", np.dtype(object), 0, 0)
 
 
+# at level ``float32``: sums of magnitudes up to here cannot overflow binary32, whatever their rounding
+LARGEST_SUM = 2.0**127
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkRounding:
     """Rounding of the *network's* own evaluation (semantics level ``float32``); see Node.roundings."""

@@ -71,7 +71,6 @@ class Plan:
         fanout: per slot the number of reads (outputs included).
         producer: per slot the index of its step.
         neurons: total number of rectified neurons ``N``.
-        last_use: per slot the last step that reads it (for freeing memory).
         terms: the longest sum anywhere plus four additions a step (for slack factors).
     """
 
@@ -169,7 +168,8 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
         _fanout(steps, outputs, len(sizes)),
         tuple(producer),
         neurons,
-        max([s.map.terms for s in steps if isinstance(s, AffineStep)], default=1) + 4 * len(steps),
+        max([graph.input_size, *sizes, *(s.map.terms for s in steps if isinstance(s, AffineStep))])
+        + 4 * len(steps),
     )
 
 

@@ -25,7 +25,7 @@ from bounds.methods.backward import concretize
 from bounds.methods.rule import Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, NetworkRounding, Precision
-from bounds.plan import AffineStep, Plan, compile_plan
+from bounds.plan import compile_plan
 
 RULES = {
     "intervals": Rule(forward=False, refine=False),
@@ -67,17 +67,6 @@ def tape_of(
     lo, hi = (exactly(box.lo), exactly(box.hi)) if precision is EXACT else (box.lo, box.hi)
     with np.errstate(all="ignore"):
         return relax_boxes(plan, lo, hi, rule)
-
-
-def _outside(low: Any, values: Array, high: Any) -> bool:
-    """Whether some exact value lies outside; a NaN bound claims nothing here (see ``never_proves``)."""
-    return any(
-        (np.isfinite(a) and v < Fraction(float(a)))
-        or (np.isfinite(b) and v > Fraction(float(b)))
-        or a == np.inf
-        or b == -np.inf
-        for a, v, b in zip(low, values, high, strict=True)
-    )
 
 
 def _bound(values: Any) -> Any:
@@ -148,9 +137,11 @@ def line_faults(tape: Tape) -> list[str]:
             lo, hi, low, high, offset = (Fraction(x) for x in numbers)
             if not 0 <= low <= 1:
                 found.append(f"rectifier {i}[{j}]: lower slope {float(low)} outside [0, 1]")
-            for z in (lo, hi):
-                if not low * z <= max(z, 0) <= high * z + offset:
-                    found.append(f"rectifier {i}[{j}]: lines fail at {float(z)}")
+            found += [
+                f"rectifier {i}[{j}]: lines fail at {float(z)}"
+                for z in (lo, hi)
+                if not low * z <= max(z, 0) <= high * z + offset
+            ]
     return found
 
 
@@ -332,11 +323,6 @@ def beats_exact(graph: Graph, tape: Tape, box: Box, source: Objectives) -> list[
         for s in range(mine.shape[1])
         if mine[b, s] == mine[b, s] and not float(mine[b, s]) <= best[b, s]
     ]
-
-
-def affine_steps(plan: Plan) -> list[AffineStep]:
-    """The affine steps of a plan."""
-    return [s for s in plan.steps if isinstance(s, AffineStep)]
 
 
 # ---- the truth about whole properties

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from bounds.domain import Objectives
@@ -26,6 +27,11 @@ from verifier.spec.model import Case, Row
 SCALES = ("ordinary", "dyadic", "huge", "tiny", "subnormal", "float64", "tiny64")
 TAME = ("ordinary", "dyadic")
 MOST = 8  # elements of one value, so that exact evaluation stays cheap
+
+
+def examples(count: int) -> settings:
+    """``count`` examples, and as many times more as the profile asks for above the usual hundred."""
+    return settings(max_examples=count * max(1, settings.default.max_examples // 100))
 
 
 def numbers(rng: np.random.Generator, shape: Sequence[int], scale: str) -> Array:

@@ -169,7 +169,15 @@ class _Run:
             ball = (
                 None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
             )
-            falsifier = Falsifier(settler.fast.plan, objectives, confirm, self.options.seed, ball)
+            falsifier = Falsifier(
+                problem.graph,
+                settler.fast.plan,
+                objectives,
+                confirm,
+                self.options.seed,
+                ball=ball,
+                should_stop=self.budget.should_stop,
+            )
         budget = self.budget
         if budget.domains is not None:
             budget = Budget(

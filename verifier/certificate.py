@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bounds.graph import Array, Op
+from bounds.graph import Array
 from verifier.files import replacing
 from verifier.problem import Problem
 from verifier.search.trace import TreeTracer
@@ -138,8 +138,3 @@ def _write(path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Arr
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
             z.writestr(f"arrays/{name}.npy", buffer.getvalue())
-
-
-def relu_sizes(problem: Problem) -> Sequence[int]:
-    """Sizes of the rectifiers in order (for inspection)."""
-    return [n.size for n in problem.graph.nodes if n.op is Op.RELU]

@@ -105,12 +105,26 @@ def sat(problem: Problem, case: int, point: Array, semantics: Semantics) -> Sat 
     found = violation(problem.property, x, y) if representable else None
     if found is not None:
         return Sat(Status.SAT, Witness(tuple(x), tuple(y), *found, "replayed", _versions()))
-    if semantics is not Semantics.REAL or not inside(box, x):
+    if semantics is not Semantics.REAL:
         return None
-    disjunct = _rigorous(problem, box, x)
-    if disjunct is None:
-        return None
-    return Sat(Status.SAT, Witness(tuple(x), tuple(y), case, disjunct, "rigorous", _versions()))
+    for exact in (x, _exact_point(box, point)):
+        disjunct = _rigorous(problem, box, exact) if inside(box, exact) else None
+        if disjunct is not None:
+            return Sat(Status.SAT, Witness(tuple(exact), tuple(y), case, disjunct, "rigorous", _versions()))
+    return None
+
+
+def _exact_point(box: Case, point: Array) -> list[Fraction]:
+    """The candidate itself; where it lies at (or beyond) an end of the box, that end as the property has it.
+
+    A property may be violated only at a decimal end such as 0.1, which no binary number equals.
+    """
+    x: list[Fraction] = []
+    ends = zip(*float64_box(box.lower, box.upper), box.lower, box.upper, strict=True)
+    for value, (low, high, lo, hi) in zip(point, ends, strict=True):
+        inner = low < value < high and np.isfinite(value)
+        x.append(Fraction(float(value)) if inner else hi if value >= high else lo)
+    return x
 
 
 def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction], bool]:
@@ -119,15 +133,16 @@ def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction]
     representable = True
     for value, lo, hi, name in zip(point, box.lower, box.upper, problem.dtypes, strict=True):
         kind = np.float64 if name == "float64" else np.float32
-        v = kind(value)
+        with np.errstate(over="ignore"):
+            v = kind(value)
         if not np.isfinite(v):
-            v = kind(float(lo))
+            v = kind(0)
         if Fraction(float(v)) < lo:
             v = _at_least(kind, lo)
         elif Fraction(float(v)) > hi:
             v = -_at_least(kind, -hi)
-        exact = Fraction(float(v))
-        if not lo <= exact <= hi:
+        exact = Fraction(float(v)) if np.isfinite(v) else None
+        if exact is None or not lo <= exact <= hi:
             representable = False
             exact = lo  # no representable number in [lo, hi]: take an end, confirmed rigorously or not at all
         x.append(exact)
@@ -136,7 +151,8 @@ def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction]
 
 def _at_least(kind: type[np.floating], value: Fraction) -> np.floating:
     """The least number of a floating-point type that is not below a rational."""
-    v = kind(float(value))
+    with np.errstate(over="ignore"):
+        v = kind(float64_box((value,), (value,))[0][0])
     while np.isfinite(v) and Fraction(float(v)) < value:
         v = np.nextafter(v, kind(np.inf))
     while np.isfinite(v) and Fraction(float(np.nextafter(v, kind(-np.inf)))) >= value:

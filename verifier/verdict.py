@@ -1,6 +1,6 @@
 """Verdicts: three values, the reason when unknown, and the two places that may build the sure ones.
 
-``verified`` and ``falsified`` live in :mod:`verifier.conclude`; nothing else constructs them.
+``unsat`` and ``sat`` live in :mod:`verifier.conclude`; nothing else constructs them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class UnknownReason(enum.Enum):
     MEMORY = "the memory limit was reached; raise --memory"
     CANCELLED = "the run was cancelled"
     PRECISION = "the open regions are too small for floating-point splitting"
-    NO_SPLIT = "no split is left that could tighten the bounds"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bounds.methods.tape import Tape
+from bounds.methods.tape import Stopped, Tape
 from bounds.plan import AffineStep, InputStep, ReluStep
 
 
@@ -73,6 +73,8 @@ def backward(
     for step in reversed(plan.steps[:first]):
         if isinstance(step, InputStep):
             continue
+        if tape.should_stop():
+            raise Stopped
         a = rows.at.pop(step.slot, None)
         if a is None:
             continue

@@ -179,7 +179,7 @@ def _finish_inputs(
 
 @dataclass(slots=True)
 class SlopeResult:
-    """Optimised rows: ``lower: R``, ``a: R d``, the rounding share ``pad: R`` of the last iterate, and the
+    """Optimised rows: ``lower: R``, ``a: R d``, the rounding share ``pad: R`` of that, and the
     slopes, in 1/128, per neuron (``R N`` uint8; empty unless asked for)."""
 
     lower: Any
@@ -226,7 +226,7 @@ def optimise_slopes(
         a = _finish_inputs(tape, objectives, rows, picked, record, slopes)
         lower, pad = concretize(tape, a, rows), rows.pad
         if best is None:
-            best = (lower, a, list(slopes))
+            best = (lower, a, list(slopes), pad)
         else:
             # a NaN never counts as better
             better = lower > best[0]
@@ -234,13 +234,14 @@ def optimise_slopes(
                 k.where(better, lower, best[0]),
                 k.where(better[:, None], a, best[1]),
                 [k.where(better[:, None], s, b) for s, b in zip(slopes, best[2], strict=True)],
+                k.where(better, pad, best[3]),
             )
         if t == iterations:
             break
         step = 0.5 if t == 0 else 2.0 / (t + 2)
         slopes = _Ascent(tape, dom, list(slopes), ambiguous, step).run(a, record)
     stored = _stored(k, best[2], len(boxes)) if keep_slopes else np.zeros((len(boxes), 0), dtype=np.uint8)
-    return SlopeResult(best[0], best[1], pad, stored)
+    return SlopeResult(best[0], best[1], best[3], stored)
 
 
 @dataclass(slots=True)

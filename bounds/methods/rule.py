@@ -7,6 +7,7 @@ range of a forward affine form, and elements still ambiguous are bounded backwar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ import numpy as np
 
 from bounds.ball import Ball, BoundBall
 from bounds.methods.backward import Rows, backward, concretize
-from bounds.methods.tape import Tape
-from bounds.numerics import box_to_centre
+from bounds.methods.tape import Stopped, Tape
+from bounds.numerics import LARGEST_SUM, box_to_centre
 from bounds.plan import AffineStep, InputStep, Plan, ReluStep
 from bounds.relax.relu import relax_relu
 
@@ -42,10 +43,6 @@ class Rule:
     row_bytes: int = 4_000_000
     ball: Ball | None = None
     should_stop: Callable[[], bool] = lambda: False
-
-
-class Stopped(Exception):
-    """Bounding was abandoned because ``should_stop`` said so; nothing was concluded."""
 
 
 @dataclass(slots=True)
@@ -84,6 +81,7 @@ class _Pass:
         if p.u:
             reach = reach * (1 + 2 * p.u)
         self.tape = Tape(plan, self.centre, self.radius, reach)
+        self.tape.should_stop = rule.should_stop
         if p.u:
             # underflow in rows that meet the inputs directly, and in the objectives' own constants
             self.tape.eta = 4 * p.eta * (self.k.total(reach) + len(reach) + 4)
@@ -102,7 +100,7 @@ class _Pass:
             elif isinstance(step, AffineStep):
                 self._affine(step)
             else:
-                self._relu(step, i)
+                self._relu(step)
             lo, hi = self.intervals[step.slot]
             if self.plan.fanout[step.slot] > 1:
                 self.tape.magnitude[step.slot] = self.k.max0(self.k.maximum(abs(lo), abs(hi)))
@@ -149,6 +147,9 @@ class _Pass:
         # underflows: one eta per elementary operation, and each may be carried on by one more weight
         tiny = p.eta * (m.terms + 4) + step.network_eta
         coefficient = step.relative + step.network
+        if step.network and p.u:
+            # the rounding model holds while no partial sum can overflow; T bounds them all
+            total = k.where(total > LARGEST_SUM, math.inf, total)
         spread = spread + (coefficient * total + tiny)
         if p.u:
             # radii were rounded once (2u each) and summed; |value| <= total covers the last subtraction
@@ -157,7 +158,11 @@ class _Pass:
         # a row at this slot is charged |a| . e; 4u more pays for the relaxation step and a sum that
         # may produce it (both at most u |a| |value| each)
         peak = k.max0(total)
-        self.tape.error[step.slot] = (coefficient + 4 * p.u) * peak + tiny
+        error = (coefficient + 4 * p.u) * peak + tiny
+        if p.u and m.bias is not None:
+            # a row's bias product sums over the whole value, however short the map's own sums are
+            error = error + p.gamma(m.size + 2) * m.bias_abs
+        self.tape.error[step.slot] = error
         if p.u:
             scale = k.total(peak) + sum(k.total(k.max0(r)) for r in reaches) + m.size
             self.tape.eta = self.tape.eta + 4 * p.eta * (m.terms + 2) * scale
@@ -178,16 +183,18 @@ class _Pass:
             rho = rho + coefficient * m.bias_abs
         if p.u:
             rho = rho * p.slack(m.terms + width + 8)
-        form = self.forms[step.slot] = _Form(rows, rho)
+        self.forms[step.slot] = _Form(rows, rho)
         lo, hi = self.intervals[step.slot]
         centre = rows[:, -1, :]
         reach = k.sum(abs(rows[:, :-1, :]), 1) + rho
         if p.u:
             reach = reach * p.slack(width + 4) + 2 * p.u * (abs(centre) + reach)
+            # a form may overflow where the interval does not; it then says nothing
+            says = abs(centre) + reach < math.inf
+            reach, centre = k.where(says, reach, math.inf), k.where(says, centre, 0)
         self.intervals[step.slot] = (k.maximum(lo, centre - reach), k.minimum(hi, centre + reach))
-        del form
 
-    def _relu(self, step: ReluStep, position: int) -> None:
+    def _relu(self, step: ReluStep) -> None:
         k, p = self.k, self.k.precision
         lo, hi = self.intervals[step.source]
         refined = (lo < 0) & (lo > 0)  # none
@@ -199,7 +206,6 @@ class _Pass:
         relu.refined = refined
         self.tape.relus.append(relu)
         self.intervals[step.slot] = (k.maximum(lo, 0), k.maximum(hi, 0))
-        del position
         if form is None:
             return
         half = relu.offset / 2

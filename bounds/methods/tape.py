@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,10 @@ class ReluRelaxation:
     refined: Any = None
 
 
+class Stopped(Exception):
+    """Bounding was abandoned because ``should_stop`` said so; nothing was concluded."""
+
+
 @dataclass(slots=True)
 class Tape:
     """Bounds of a block of ``D`` boxes.
@@ -45,6 +50,7 @@ class Tape:
         eta: cost of underflows in one backward pass.
         outputs: per output slot ``(lo, hi)``.
         ball: where given, every point of interest lies in this ball as well as in its box.
+        should_stop: polled at every step of a backward pass, which then raises :class:`Stopped`.
     """
 
     plan: Plan
@@ -58,6 +64,7 @@ class Tape:
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     refined_rows: int = 0
     ball: BoundBall | None = None
+    should_stop: Callable[[], bool] = lambda: False
 
     @property
     def kernels(self) -> Kernels:

@@ -1,4 +1,4 @@
-"""CONV and CONV_TRANSPOSE: small ones become matrices, others gather patches."""
+"""CONV and CONV_TRANSPOSE: small ones become matrices, others multiply tap by tap."""
 
 from __future__ import annotations
 

@@ -123,9 +123,6 @@ def test_rows_that_pass_no_rectifier():
     assert found.lower.shape == (3, 3)
 
 
-@pytest.mark.xfail(
-    reason="compile_objectives adds the coefficients of a repeated output in working precision"
-)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_one_value_under_two_output_names(precision):
     """Coefficients of outputs that are one value add up exactly: 2^k + 1 is no number of that precision."""

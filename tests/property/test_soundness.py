@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import (
     RULES,
@@ -25,7 +25,7 @@ from oracles import (
     tape_of,
     with_slopes,
 )
-from strategies import MOVES, SCALES, TAME, Box, boxes, build, networks, objectives
+from strategies import MOVES, SCALES, TAME, Box, boxes, build, examples, networks, objectives
 
 from bounds import evaluate as reference
 from bounds.kernels.numpy import NumpyKernels
@@ -68,7 +68,7 @@ def sound_tape(graph, box, precision, rule, seed):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data(), seed=seeds)
 def test_values_lie_inside(rule, precision, data, seed):
     tame = precision == "exact"  # exact arithmetic has no scales worth testing, and is slow
@@ -90,7 +90,7 @@ def test_every_primitive(move, scale):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data(), seed=seeds)
 def test_rounding_is_paid_for(precision, data, seed):
     """The rounded bound never exceeds the exact bound made of the very same lines."""
@@ -102,7 +102,7 @@ def test_rounding_is_paid_for(precision, data, seed):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_intervals_hold_the_exact_image(precision, data):
     """Stronger than sampling: all of the exact interval image lies inside."""
@@ -112,7 +112,7 @@ def test_intervals_hold_the_exact_image(precision, data):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@settings(max_examples=50)
+@examples(50)
 @given(data=st.data(), seed=seeds)
 def test_float32_evaluations_lie_inside(precision, data, seed):
     """Level ``float32``: any order, fused or not, flushed or not."""
@@ -164,7 +164,7 @@ def test_summation_order_matters_and_is_covered():
     assert 0.99 < lo[0, 0] <= 1 <= hi[0, 0] < 1.01
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(data=st.data(), seed=seeds)
 def test_batches_do_not_matter(data, seed):
     """bound(batch)[i] is bound(i): exactly in rationals, up to the rounding pads in floats.
@@ -192,7 +192,7 @@ def test_batches_do_not_matter(data, seed):
                 assert (gap <= 16 * pads).all()
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data(), seed=seeds)
 def test_refuted_groups_are_refuted(data, seed):
     """The bounder as the search calls it: a refuted group holds at no sampled point."""
@@ -217,7 +217,7 @@ def test_refuted_groups_are_refuted(data, seed):
                 assert not holds.any()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(data=st.data(), seed=seeds)
 def test_narrower_boxes_keep_intervals_narrower(data, seed):
     """Exact interval arithmetic is monotone: a tighter box never loosens it."""
@@ -239,7 +239,7 @@ def overflowing():
 
 
 def test_infinite_bounds_never_prove():
-    """1e30 times 1e30 overflows float32: bounds become infinite or NaN, and nothing may be refuted wrongly."""
+    """1e30 times 1e30 overflows float32: bounds become infinite or NaN and refute nothing wrongly."""
     for seed, graph in enumerate(overflowing()):
         box = Box(np.full((1, 2), -1e30), np.full((1, 2), 1e30))
         source = objectives(seed, graph, rows=4, groups=4)

@@ -24,7 +24,7 @@ ALLOWED: dict[str, str] = {
 
 
 def produced(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Lines where ``Status.SAT`` or ``Status.UNSAT`` occurs outside a comparison, or a Status is made from text."""
+    """Lines that use ``Status.SAT`` or ``Status.UNSAT`` beyond comparing, or make a Status from text."""
     harmless: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare | ast.MatchValue):
@@ -44,19 +44,13 @@ def produced(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def calls(name: str) -> list[str]:
-    """Files of ``verifier`` outside the search's own chokepoint that call ``conclude.<name>``."""
-    found: list[str] = []
-    for path in sorted((ROOT / "verifier").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == name
-                and isinstance(node.func.value, ast.Name)
-                and node.func.value.id == "conclude"
-            ):
-                found.append(str(path.relative_to(ROOT)))
-    return found
+    """Files of ``verifier`` that call ``conclude.<name>``, once per call."""
+    return [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "verifier").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"conclude.{name}"
+    ]
 
 
 def test_only_conclude_says_sat_or_unsat() -> None:

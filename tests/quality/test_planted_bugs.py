@@ -54,8 +54,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 def networks(scale: str = "ordinary") -> list[tuple[Graph, Box]]:
     """A fixed handful that exercises everything."""
-    plans = (["dense_relu", "dense_relu", "linear"], ["conv", "dense_relu", "take", "linear"],
-             ["residual", "abs", "conv_transpose", "dense_relu"], ["max", "take", "leaky", "sum"])  # fmt: skip
+    plans = (
+        ["dense_relu", "dense_relu", "linear"],
+        ["conv", "dense_relu", "take", "linear"],
+        ["residual", "abs", "conv_transpose", "dense_relu"],
+        ["max", "take", "leaky", "sum"],
+    )
     out: list[tuple[Graph, Box]] = []
     for seed in range(8):
         graph = build(seed, plans[seed % 4], scale=scale, inputs=(2,))

@@ -116,7 +116,6 @@ ALLOWED: dict[tuple[str, str], str] = {
         "bounds/io/onnx_ops/affine.py",
     ): "the ONNX standard's default epsilon of BatchNormalization",
     ("small-literal", "bounds/io/compare.py"): "the scale of test points; decides nothing",
-    ("small-literal", "bounds/passes/fuse.py"): "keeps a division defined whose result np.where discards",
 }
 
 

@@ -77,6 +77,7 @@ class Arithmetic:
 
 
 ETA32 = 2.0**-126
+LARGEST_SUM = 2.0**127  # magnitudes that add up to no more cannot overflow float32, however they are rounded
 
 
 def float_above(value: Fraction) -> float:

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from verifier.check.arithmetic import ETA32, Arithmetic, float_above
+from bounds.errors import CertificateRejected
+from verifier.check.arithmetic import ETA32, LARGEST_SUM, Arithmetic, float_above
 from verifier.check.network import Array, Chain, Dense, Network, Take
 from verifier.spec.model import Ball
 
@@ -197,6 +198,9 @@ class Bounder:
             size = size + _forward(absolute, state.mag[source])
         if a.bias is not None and a.absolute_bias is not None:
             centre, size = centre + a.bias, size + a.absolute_bias
+        if self.float32 and self.network.nodes[i].roundings and not np.all(size <= LARGEST_SUM):
+            # the rounding model holds while no partial sum overflows; S bounds them all
+            raise CertificateRejected("float32", f"a sum at node {i} of the normal form may overflow")
         if self.arithmetic.exact and not a.model:
             return centre - radius, centre + radius, None
         pad = (size * (a.ours + a.model) + (a.floor + self.arithmetic.tiny)) * self.arithmetic.slack

@@ -32,7 +32,8 @@ class Budget:
         self.deadline = None if seconds is None else self.started + seconds
         self.domains = domains
         self.memory = memory
-        self._cancelled = cancelled or (lambda: False)
+        self._asked = cancelled or (lambda: False)
+        self._stopped = False
 
     @property
     def elapsed(self) -> float:
@@ -43,6 +44,11 @@ class Budget:
     def remaining(self) -> float:
         """Seconds left (infinite without a limit)."""
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+    def _cancelled(self) -> bool:
+        """Whether the caller has asked to stop; once is enough, even if the callable says no later."""
+        self._stopped = self._stopped or self._asked()
+        return self._stopped
 
     def should_stop(self) -> bool:
         """True when time is up or the caller cancelled (cheap: polled inside bounding)."""

@@ -32,10 +32,10 @@ class Frontier:
 
     def push(self, domains: Domains) -> None:
         """Adds open subproblems."""
-        order = np.argsort(domains.lb, kind="stable")
+        # a NaN bound orders as the worst
+        order = np.argsort(np.where(np.isnan(domains.lb), -np.inf, domains.lb), kind="stable")
         for start in range(0, len(order), _PIECE):
             piece = domains.take(order[start : start + _PIECE])
-            # a NaN bound orders as the worst
             key = float(piece.lb[0]) if np.isfinite(piece.lb[0]) else -np.inf
             # among equals the newest first: that keeps the frontier small
             heapq.heappush(self._heap, (key, -next(self._order), piece))

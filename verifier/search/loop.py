@@ -109,7 +109,11 @@ class Search:
                 if found is not None:
                     out.sat = found
                     break
-            frontier.push(self._split(batch, result, still, width))
+            children, small = self._split(batch, result, still, width)
+            if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
+                out.sat = found
+                break
+            frontier.push(children)
             block = self._block(result, block)
             effort = effort or effort_after_root(self.settler.fast, result)
             if self.watch:
@@ -134,12 +138,15 @@ class Search:
         batch.lb[:] = np.where(batch.open, result.lower, np.inf).min(axis=1)
         return np.asarray(still)
 
-    def _split(self, batch: Domains, result: BoundResult, still: Array, width: Array) -> Domains:
-        """Children of the open domains; those too small to split are abandoned (never counted as proved)."""
+    def _split(
+        self, batch: Domains, result: BoundResult, still: Array, width: Array
+    ) -> tuple[Domains, Domains]:
+        """Children of the open domains, and those too small to split (abandoned: never counted as proved)."""
         if len(batch) == 0:
-            return batch
+            return batch, batch
         dim, at, possible = input_split.choose(batch, result.scores[still], width)
-        if not possible.all():
+        small = batch.take(~possible)
+        if len(small):
             self.ledger.abandon(int((~possible).sum()))
             batch, dim, at = batch.take(possible), dim[possible], at[possible]
         children = batch.split(dim, at, self.next_id)
@@ -147,7 +154,7 @@ class Search:
         if self.tracer is not None:
             self.tracer.split(batch, dim, at, self.next_id)
         self.next_id += 2 * len(batch)
-        return children
+        return children, small
 
     def _block(self, result: BoundResult, last: int) -> int:
         """Size of the next block from the work the last one took (deterministic: no clock)."""

@@ -96,6 +96,8 @@ class Settler:
         evidence: list[tuple[Array, Evidence]],
         should_stop: Callable[[], bool],
     ) -> None:
+        if self._options.network is not None:
+            return  # exact numbers never overflow, the network's might
         rows = self.fast.objectives.rows + 2 * result.refined / max(len(domains), 1)
         if self.fast.plan.work * rows > _EXACT_WORK or self._exact_left <= 0:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -45,20 +44,3 @@ class TreeTracer:
     def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:
         """Keeps the split."""
         self.splits.append((domains.id.copy(), dim.astype(np.int32), at.copy(), first_child))
-
-
-class Fanout:
-    """Passes every event to several tracers."""
-
-    def __init__(self, tracers: Sequence[Tracer]) -> None:
-        self._tracers = tuple(tracers)
-
-    def refuted(self, domains: Domains, evidence: Evidence) -> None:
-        """See :class:`Tracer`."""
-        for t in self._tracers:
-            t.refuted(domains, evidence)
-
-    def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:
-        """See :class:`Tracer`."""
-        for t in self._tracers:
-            t.split(domains, dim, at, first_child)

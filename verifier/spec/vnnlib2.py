@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ _VERSION = re.compile(r"\(\s*vnnlib-version\s+<\s*([0-9]+)\.([0-9]+)\s*>")
 _DECLARATION = re.compile(
     r"\(\s*declare-(input|hidden|output)\s+([A-Za-z]\w*)\s+([A-Za-z]\w*)\s*\[([^\]]*)\]\s*(initialized)?"
 )
+_NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]*)?")
 _OPERATORS = {
     "LessEqual": "<=",
     "LessThan": "<",
@@ -291,8 +293,17 @@ class _Reader:
                 what = f"syntax error near {near}; VNN-LIB 2.0 has no exponents, and equality is '=='"
             self.fail(_one_line(what), at)
         if text in {"stod", "stoi", "stol", "stoll"}:  # names of the C++ functions that failed
-            self.fail("a number is too large for the official parser; write a smaller one")
+            self.fail("a number is beyond what the official parser reads; write another", self.extreme(text))
         self.fail(f"the official parser failed ({_one_line(text)}); check the file against the standard")
+
+    def extreme(self, function: str) -> int:
+        """Offset of the first number that a C++ conversion function refuses; -1 when none is seen."""
+        for match in _NUMBER.finditer(_STRING_OR_COMMENT.sub(lambda m: "_" * len(m[0]), self.text)):
+            size = float(match[0])
+            tiny = size < sys.float_info.min and match[0].strip("0.") != ""
+            if size > (sys.float_info.max if function == "stod" else 2**31 - 1) or tiny:
+                return match.start()
+        return -1
 
     def find(self, symbol: str, line: int) -> int:
         """Offset of a symbol on a line (1-based), of the line itself when it is not there."""

@@ -8,8 +8,10 @@ import numpy as np
 
 from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
-from bounds.graph import Array
-from bounds.plan import Plan
+from bounds.graph import Array, Graph
+from bounds.kernels.numpy import NumpyKernels
+from bounds.numerics import FLOAT64
+from bounds.plan import Plan, compile_plan
 from verifier.conclude import Sat
 from verifier.search.falsify.points import Descent
 
@@ -20,6 +22,7 @@ _STEPS = 40
 _LEAF_STEPS = 10
 # multiply-adds spent on leaves after each block: a fraction of what bounding the block costs
 _LEAF_WORK = 1.2e8
+_JUDGED = 16  # candidates a call evaluates in float64
 _FEW = 8  # points that cost about as much as one
 
 
@@ -27,16 +30,27 @@ class Falsifier:
     """Looks for counterexamples of one set of objectives and hands them to ``confirm``.
 
     Args:
-        plan, objectives: the network and what must not hold.
+        graph, plan, objectives: the network, also compiled, and what must not hold.
         confirm: the chokepoint; it returns a verdict or None.
         seed: of the random starts.
         ball: candidates must lie in it as well as in their box.
+        should_stop: polled between steps of descent.
     """
 
     def __init__(
-        self, plan: Plan, objectives: Objectives, confirm: Confirm, seed: int, ball: Ball | None = None
+        self,
+        graph: Graph,
+        plan: Plan,
+        objectives: Objectives,
+        confirm: Confirm,
+        seed: int,
+        *,
+        ball: Ball | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.descent = Descent(plan, objectives, ball)
+        self.descent = Descent(plan, objectives, ball, should_stop)
+        self._graph = graph
+        self._fine: Descent | None = None
         self._ball = ball
         self.confirm = confirm
         self.random = np.random.default_rng(seed)
@@ -68,7 +82,7 @@ class Falsifier:
         """Confirms the points that violate in ordinary arithmetic, the clearest first."""
         if self._ball is not None:
             x = self._ball.project(x)
-        values = self.descent.groups(self.descent.values(x)).min(axis=1)
+        values = self._values(x)
         for i in np.argsort(values)[:4]:
             # a little above zero is worth a try: the original model rounds differently
             if not values[i] <= self._near(values):
@@ -82,6 +96,21 @@ class Falsifier:
             if found is not None:
                 return found
         return None
+
+    def _values(self, x: Array) -> Array:
+        """``M``: how far each point is from violating; the nearest ones judged in float64 as well.
+
+        A violation over the reals may vanish in float32 (large numbers that cancel).
+        """
+        with np.errstate(all="ignore"):
+            values = self.descent.groups(self.descent.values(x)).min(axis=1)
+            if self._fine is None:
+                self._fine = Descent(
+                    compile_plan(self._graph, NumpyKernels(FLOAT64)), self.descent.objectives
+                )
+            near = np.argsort(values)[:_JUDGED]
+            values[near] = np.fmin(values[near], self._fine.groups(self._fine.values(x[near])).min(axis=1))
+        return values
 
     def _near(self, values: Array) -> float:
         finite = values[np.isfinite(values)]

@@ -6,6 +6,7 @@ Everything here is ordinary rounded arithmetic: candidates prove nothing until
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ from bounds.plan import AffineStep, InputStep, Plan, evaluate
 class Descent:
     """Evaluates and improves points for one network and one set of objectives."""
 
-    def __init__(self, plan: Plan, objectives: Objectives, ball: Ball | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        objectives: Objectives,
+        ball: Ball | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.plan, self.objectives, self.ball = plan, objectives, ball
+        self.should_stop = should_stop
         k = plan.kernels
         self._c = k.array(objectives.c)
         self._g = k.array(objectives.g)
@@ -112,7 +120,7 @@ class Descent:
             value = values[np.arange(len(x)), worst]
             better = value < best_value
             best[better], best_value[better] = x[better], value[better]
-            if t == steps or bool(np.all(best_value < 0)):
+            if t == steps or bool(np.all(best_value < 0)) or self.should_stop():
                 break
             x = np.clip(x - size * width * np.sign(self.gradient(x, worst)), lo, hi)
             if self.ball is not None:
