@@ -139,8 +139,11 @@ def test_equality_between_decimal_neighbours(tmp_path):
     assert Fraction(0.1) > Fraction(1, 10)
     assert ask(tmp_path, layers, box, "(< Y_0 0.1)").status is UNSAT
     assert ask(tmp_path, layers, box, "(<= Y_0 0.09999999999999999999999999)").status is UNSAT
-    # the only violation is at 1/10, which no float32 input can be
-    assert ask(tmp_path, layers, box, "(<= Y_0 0.1)").status is UNKNOWN
+    # the only violation is at 1/10, which no float32 input can be: confirmed over the reals
+    found = ask(tmp_path, layers, box, "(<= Y_0 0.1)")
+    assert found.status is SAT
+    assert found.witness is not None
+    assert (found.witness.kind, found.witness.x) == ("rigorous", (Fraction(1, 10),))
     assert ask(tmp_path, layers, box, "(<= Y_0 0.10000001)").status is SAT
 
 
