@@ -79,9 +79,8 @@ def main() -> int:
                     flush=True,
                 )
     ratios = [r["ratio"] for r in done]
-    print(
-        f"{len(done)} certificates accepted; ratio median {statistics.median(ratios):.2f}, max {max(ratios):.2f}"
-    )
+    middle, most = statistics.median(ratios), max(ratios)
+    print(f"{len(done)} certificates accepted; ratio median {middle:.2f}, max {most:.2f}")
     write(
         "certificates",
         {"provenance": provenance(count=chosen.count, timeout=chosen.timeout, seed=0), "instances": done},
