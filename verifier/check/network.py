@@ -241,7 +241,9 @@ class Lowering:
     ) -> Var:
         """``x + bias``; joined with the affine map before it where that has no bias (both exact sums)."""
         before = self.nodes[x.node]
-        if x.shape == shape and before.terms and before.bias is None and before.error == error == 0:
+        alone = before.terms and before.bias is None and before.error == error == 0
+        # a shift that the model does not compute must not be charged as if it rounded (level float32)
+        if alone and x.shape == shape and (roundings or not before.roundings):
             flat = np.broadcast_to(bias, shape).reshape(-1).astype(np.float64)
             joined = Node(before.size, before.terms, flat, -1, 0.0, before.roundings + roundings)
             return Var(self._append(joined), shape)
