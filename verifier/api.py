@@ -15,6 +15,7 @@ from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
 from bounds.numerics import NetworkRounding
+from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
 from verifier.problem import Problem, float64_box, load_models, make_problem
@@ -25,7 +26,7 @@ from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.loop import Outcome, Search
 from verifier.search.objectives import objectives_of
-from verifier.search.settle import Settler
+from verifier.search.settle import Settled, Settler
 from verifier.search.trace import TreeTracer
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
@@ -101,7 +102,9 @@ class _Run:
     phases: dict[str, float] = field(default_factory=dict[str, float])
     notes: list[str] = field(default_factory=list[str])
     mark: float = field(default_factory=time.monotonic)
-    settled: list[Settler] = field(default_factory=list[Settler])
+    plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
+    counts: Settled = field(default_factory=Settled)
+    forward: bool = False
     shown: float = 0.0
 
     def phase(self, name: str) -> None:
@@ -121,6 +124,10 @@ class _Run:
         tracer = TreeTracer() if self.certificate else None
         total, next_id = Outcome(), len(cases)
         for i in range(len(cases)):
+            spent = self.budget.exhausted(0, 0)
+            if spent is not UnknownReason.NONE:  # there may be very many cases
+                total = _combine(total, Outcome(reason=spent))
+                break
             one, next_id = self._case(problem, i, ledger, tracer, next_id, total)
             total = _combine(total, one)
             if one.sat is not None:
@@ -162,16 +169,17 @@ class _Run:
             network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
             evidence=tracer is not None,
             ball=_ball(problem.property, case),
+            plans=self.plans,
         )
-        self.settled.append(settler)
+        self.forward = settler.fast.rule.forward
         falsifier = None
         if self.options.attack:
             ball = (
                 None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
             )
             falsifier = Falsifier(
-                problem.graph,
                 settler.fast.plan,
+                lambda: settler.fine.plan,
                 objectives,
                 confirm,
                 self.options.seed,
@@ -191,6 +199,8 @@ class _Run:
         search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
         outcome = search.run(lo, hi, index)
         outcome.closed *= share
+        self.counts.float64 += settler.counts.float64
+        self.counts.exact += settler.counts.exact
         return outcome, search.next_id
 
     def _watcher(
@@ -224,8 +234,7 @@ class _Run:
         if total.sat is not None:
             write_sat(self.certificate, problem, semantics, total.sat.witness, version=made_by)
         else:
-            forward = any(s.fast.rule.forward for s in self.settled)
-            write_unsat(self.certificate, problem, semantics, tracer, forward=forward, version=made_by)
+            write_unsat(self.certificate, problem, semantics, tracer, forward=self.forward, version=made_by)
         return str(self.certificate)
 
     def _report(self, problem: Problem, given: object, status: Status, total: Outcome, path: str) -> Report:
@@ -239,8 +248,8 @@ class _Run:
             stats=Stats(
                 domains=total.bounded,
                 leaves=total.leaves,
-                settled_float64=sum(s.counts.float64 for s in self.settled),
-                settled_exact=sum(s.counts.exact for s in self.settled),
+                settled_float64=self.counts.float64,
+                settled_exact=self.counts.exact,
                 seconds=self.budget.elapsed,
                 phases=self.phases,
             ),
@@ -255,7 +264,7 @@ class _Run:
             property_sha256=problem.property.sha256,
             input_names=_names(problem.property, "input"),
             output_names=_names(problem.property, "output"),
-            strategy=_strategy(problem, self.settled),
+            strategy=_strategy(problem, forward=self.forward),
             notes=tuple(self.notes),
             seed=self.options.seed,
             version=VERSION,
@@ -292,14 +301,10 @@ def _names(prop: Property, kind: str) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _strategy(problem: Problem, settlers: list[Settler]) -> str:
+def _strategy(problem: Problem, *, forward: bool) -> str:
     graph = problem.graph
     neurons = sum(n.size for n in graph.relus)
-    how = (
-        "forward and backward linear bounds"
-        if settlers and settlers[0].fast.rule.forward
-        else "backward linear bounds"
-    )
+    how = "forward and backward linear bounds" if forward else "backward linear bounds"
     return (
         f"{graph.input_size} inputs, {neurons} rectified neurons: {how} in rigorous float32, "
         "splitting input ranges; close calls settled in float64, ties in exact rationals"

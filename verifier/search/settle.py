@@ -16,7 +16,8 @@ from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
-from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding
+from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
+from bounds.plan import Plan
 from verifier.problem import exact_array
 from verifier.spec.model import Case
 
@@ -45,10 +46,13 @@ class Settler:
         network: NetworkRounding | None,
         evidence: bool,
         ball: Ball | None = None,
+        plans: dict[str, Plan] | None = None,
     ) -> None:
         self._graph, self._case, self._objectives = graph, case, objectives
         self._options = BounderOptions(evidence=evidence, network=network, ball=ball)
-        self.fast = BoxBounder(graph, objectives, FLOAT32, self._options)
+        # compiled networks, shared by the cases of one run (they depend on no property)
+        self._plans = {} if plans is None else plans
+        self.fast = self._bounder(FLOAT32)
         if not self.fast.rule.forward:
             # many inputs: the box will hardly be split, so the root deserves more steps
             self._options = replace(self._options, effort=Effort(iterations=20))
@@ -62,8 +66,14 @@ class Settler:
     def fine(self) -> BoxBounder:
         """The float64 bounder, made on first use."""
         if self._fine is None:
-            self._fine = BoxBounder(self._graph, self._objectives, FLOAT64, self._options)
+            self._fine = self._bounder(FLOAT64)
         return self._fine
+
+    def _bounder(self, precision: Precision) -> BoxBounder:
+        plan = self._plans.get(precision.name)
+        made = BoxBounder(self._graph, self._objectives, precision, self._options, plan=plan)
+        self._plans[precision.name] = made.plan
+        return made
 
     def bound(
         self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None = None

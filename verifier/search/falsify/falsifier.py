@@ -8,10 +8,8 @@ import numpy as np
 
 from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
-from bounds.graph import Array, Graph
-from bounds.kernels.numpy import NumpyKernels
-from bounds.numerics import FLOAT64
-from bounds.plan import Plan, compile_plan
+from bounds.graph import Array
+from bounds.plan import Plan
 from verifier.conclude import Sat
 from verifier.search.falsify.points import Descent
 
@@ -30,7 +28,8 @@ class Falsifier:
     """Looks for counterexamples of one set of objectives and hands them to ``confirm``.
 
     Args:
-        graph, plan, objectives: the network, also compiled, and what must not hold.
+        plan, objectives: the network and what must not hold.
+        fine: the network in float64, asked for when first needed.
         confirm: the chokepoint; it returns a verdict or None.
         seed: of the random starts.
         ball: candidates must lie in it as well as in their box.
@@ -39,8 +38,8 @@ class Falsifier:
 
     def __init__(
         self,
-        graph: Graph,
         plan: Plan,
+        fine: Callable[[], Plan],
         objectives: Objectives,
         confirm: Confirm,
         seed: int,
@@ -49,7 +48,7 @@ class Falsifier:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.descent = Descent(plan, objectives, ball, should_stop)
-        self._graph = graph
+        self._fine_plan = fine
         self._fine: Descent | None = None
         self._ball = ball
         self.confirm = confirm
@@ -105,9 +104,7 @@ class Falsifier:
         with np.errstate(all="ignore"):
             values = self.descent.groups(self.descent.values(x)).min(axis=1)
             if self._fine is None:
-                self._fine = Descent(
-                    compile_plan(self._graph, NumpyKernels(FLOAT64)), self.descent.objectives
-                )
+                self._fine = Descent(self._fine_plan(), self.descent.objectives)
             near = np.argsort(values)[:_JUDGED]
             values[near] = np.fmin(values[near], self._fine.groups(self._fine.values(x[near])).min(axis=1))
         return values
