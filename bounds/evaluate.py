@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bounds.evaluate_scalar import evaluate_expression
 from bounds.graph import Array, Graph, Node, Op
 
 Kernel: TypeAlias = Callable[[Node, Mapping[str, Any], Sequence[Array]], Array]
@@ -170,6 +171,16 @@ def _relu(node: Node, params: Mapping[str, Any], inputs: Sequence[Array]) -> Arr
     return np.maximum(inputs[0], 0)  # type-preserving: Python's 0 is exact in every arithmetic used here
 
 
+def _scalar(node: Node, params: Mapping[str, Any], inputs: Sequence[Array]) -> Array:
+    del node
+    return evaluate_expression(params["function"], inputs[0])
+
+
+def _mul(node: Node, params: Mapping[str, Any], inputs: Sequence[Array]) -> Array:
+    del node, params
+    return np.asarray(inputs[0] * inputs[1])
+
+
 KERNELS: Mapping[Op, Kernel] = {
     Op.LINEAR: _linear,
     Op.CONV: _conv,
@@ -181,4 +192,6 @@ KERNELS: Mapping[Op, Kernel] = {
     Op.CONCAT: _concat,
     Op.SUM: _sum,
     Op.RELU: _relu,
+    Op.SCALAR: _scalar,
+    Op.MUL: _mul,
 }

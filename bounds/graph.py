@@ -18,11 +18,13 @@ The primitives (``x`` is the first input):
 ``CONCAT``         concatenation along ``axis``
 ``SUM``            sum over ``axes``, which are dropped from the shape
 ``RELU``           ``max(x, 0)``
+``SCALAR``         ``f(x)`` elementwise, ``function`` an :class:`bounds.expression.Expr`
+``MUL``            ``x * y`` elementwise for two operands of the same shape
 =================  =========================================================================
 
-Everything piecewise linear is lowered to these by the importer (exactly, over the reals):
-``max(x, y) = y + relu(x - y)``, ``|x| = 2 relu(x) - x``, ``clip(x) = lo + relu(x - lo) - relu(x - hi)``,
-``leaky(x) = s x + (1 - s) relu(x)``.
+The importer lowers everything else to these (exactly, over the reals): functions with one kink to
+``RELU`` (``max(x, y) = y + relu(x - y)``, ``|x| = 2 relu(x) - x``, ``leaky(x) = s x + (1 - s) relu(x)``),
+every other elementwise function of one tensor to one ``SCALAR``, whatever operators spelled it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bounds.expression import is_rational
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+UNMODELLED = 1 << 40  # so many float32 roundings that no bound is left
 
 
 class Op(enum.Enum):
@@ -52,6 +59,8 @@ class Op(enum.Enum):
     CONCAT = "Concat"
     SUM = "Sum"
     RELU = "Relu"
+    SCALAR = "Scalar"
+    MUL = "Mul"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,9 @@ class Node:
             right), dilations, groups; ``CONV_TRANSPOSE``: also output_padding.
         roundings: how many float32 roundings the *original* model makes where this node stands, in
             the sense ``|fl(y) - y| <= gamma_k (|weight| |x| + |bias|) + k eta`` (soundness: level
-            ``float32``). 0 for exact operations (relu, data movement, synthetic lowering nodes).
+            ``float32``). 0 for exact operations (relu, data movement, synthetic lowering nodes). Of a
+            ``SCALAR`` it only says whether the model rounds there at all: how much follows from its
+            expression. ``UNMODELLED`` where nothing is known (then nothing is provable at that level).
         weight_error: bound e with ``|true - stored| <= e |stored|`` for every floating-point
             parameter; 0 unless a rewrite had to round (BatchNorm, folded constants).
         source: name of the model's own node this came from, for messages.
@@ -109,7 +120,7 @@ class Graph:
     """An immutable network; build one with :class:`GraphBuilder`.
 
     ``relus`` fixes the order of neurons in every flat per-neuron vector (slopes, phases): RELU
-    nodes by id, elements in C order.
+    nodes by id, elements in C order; ``scalars`` and ``products`` do the same for their kinds.
     """
 
     nodes: tuple[Node, ...]
@@ -124,7 +135,25 @@ class Graph:
     @property
     def relus(self) -> tuple[Node, ...]:
         """RELU nodes in topological order."""
-        return tuple(n for n in self.nodes if n.op is Op.RELU)
+        return self._of(Op.RELU)
+
+    @property
+    def scalars(self) -> tuple[Node, ...]:
+        """SCALAR nodes in topological order."""
+        return self._of(Op.SCALAR)
+
+    @property
+    def products(self) -> tuple[Node, ...]:
+        """MUL nodes in topological order."""
+        return self._of(Op.MUL)
+
+    @property
+    def rational(self) -> bool:
+        """Whether rational inputs have rational values everywhere."""
+        return all(is_rational(n.params["function"]) for n in self.scalars)
+
+    def _of(self, op: Op) -> tuple[Node, ...]:
+        return tuple(n for n in self.nodes if n.op is op)
 
     @property
     def input_size(self) -> int:

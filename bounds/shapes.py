@@ -33,7 +33,7 @@ def infer_shape(
     Raises:
         ValueError: operands do not fit together.
     """
-    arity = {Op.INPUT: 0, Op.ADD: len(shapes), Op.CONCAT: len(shapes)}.get(op, 1)
+    arity = {Op.INPUT: 0, Op.ADD: len(shapes), Op.CONCAT: len(shapes), Op.MUL: 2}.get(op, 1)
     if len(shapes) != arity or (op in (Op.ADD, Op.CONCAT) and not shapes):
         raise ValueError(f"{op.value} got {len(shapes)} operands")
     return RULES[op](shapes, params, shape)
@@ -173,6 +173,13 @@ def _same(shapes: Sequence[Shape], params: Mapping[str, Any], shape: Shape | Non
     return shapes[0]
 
 
+def _mul(shapes: Sequence[Shape], params: Mapping[str, Any], shape: Shape | None) -> Shape:
+    del params, shape
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"product of shapes {shapes[0]} and {shapes[1]}")
+    return shapes[0]
+
+
 RULES: Mapping[Op, Rule] = {
     Op.INPUT: _wanted,
     Op.LINEAR: _linear,
@@ -185,4 +192,6 @@ RULES: Mapping[Op, Rule] = {
     Op.CONCAT: _concat,
     Op.SUM: _sum,
     Op.RELU: _same,
+    Op.SCALAR: _same,
+    Op.MUL: _mul,
 }
