@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bounds.errors import LimitExceeded, ModelInvalid, ModelUnsupported
+from bounds.expression import Expr
 from bounds.graph import Array, GraphBuilder, Op
 from bounds.io.limits import Limits
 from bounds.io.values import Const, Value, Var
@@ -145,6 +146,15 @@ class Context:
     def relu(self, x: Var) -> Var:
         """``max(x, 0)``."""
         return self.add(Op.RELU, [x], {})
+
+    def apply(self, function: Expr, x: Var, *, roundings: int = 1) -> Var:
+        """``function(x)`` elementwise."""
+        return self.add(Op.SCALAR, [x], {"function": function}, roundings=roundings)
+
+    def product(self, a: Var, b: Var, *, roundings: int = 1) -> Var:
+        """``a * b``, broadcast to a common shape."""
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        return self.add(Op.MUL, [self.expand(a, shape), self.expand(b, shape)], {}, roundings=roundings)
 
     def reshape(self, x: Var, shape: Sequence[int]) -> Var:
         """Same elements in C order."""
