@@ -37,8 +37,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bounds.expression import is_rational
-
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -146,11 +144,6 @@ class Graph:
     def products(self) -> tuple[Node, ...]:
         """MUL nodes in topological order."""
         return self._of(Op.MUL)
-
-    @property
-    def rational(self) -> bool:
-        """Whether rational inputs have rational values everywhere."""
-        return all(is_rational(n.params["function"]) for n in self.scalars)
 
     def _of(self, op: Op) -> tuple[Node, ...]:
         return tuple(n for n in self.nodes if n.op is op)

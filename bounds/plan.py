@@ -6,15 +6,17 @@ RESHAPE costs nothing (flat vectors do not change), constants are converted once
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from bounds.graph import Graph, Op
+from bounds.graph import UNMODELLED, Graph, Node, Op
 from bounds.kernels.base import Kernels
 from bounds.numerics import NetworkRounding
 from bounds.ops.base import AffineMap
 from bounds.ops.table import bind
+from bounds.relax.scalar import ScalarFunction, scalar_function
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,11 @@ class InputStep:
     slot: int
     start: int
     stop: int
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """None."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class AffineStep:
 
 @dataclass(frozen=True, slots=True)
 class ReluStep:
-    """``slot = max(source, 0)``; ``index`` counts rectifiers, ``offset`` their neurons before it."""
+    """``slot = max(source, 0)``; ``index`` counts nonlinear steps, ``offset`` rectified neurons before it."""
 
     slot: int
     source: int
@@ -55,8 +62,61 @@ class ReluStep:
     offset: int
     size: int
 
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The operand."""
+        return (self.source,)
 
-Step = InputStep | AffineStep | ReluStep
+
+@dataclass(frozen=True, slots=True)
+class ScalarStep:
+    """``slot = function(source)`` elementwise; ``offset`` counts elements of scalar steps before it.
+
+    ``rounds``: the network's own rounding there is part of every bound; ``modelled``: and it is known.
+    """
+
+    slot: int
+    source: int
+    index: int
+    offset: int
+    size: int
+    function: ScalarFunction
+    rounds: bool
+    modelled: bool
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The operand."""
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductStep:
+    """``slot = left * right`` elementwise; ``offset`` counts elements of product steps before it.
+
+    ``network``, ``network_eta``: as for :class:`AffineStep`, relative to ``|left| |right|``.
+    """
+
+    slot: int
+    left: int
+    right: int
+    index: int
+    offset: int
+    size: int
+    network: Any
+    network_eta: Any
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The operands."""
+        return (self.left, self.right)
+
+
+NonlinearStep = ReluStep | ScalarStep | ProductStep
+# an element of an elementary function costs about as much as this many multiply-adds
+_NONLINEAR_WORK = 20
+
+Step = InputStep | AffineStep | NonlinearStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +130,8 @@ class Plan:
         outputs: slots of the outputs, in order; output_sizes their sizes.
         fanout: per slot the number of reads (outputs included).
         producer: per slot the index of its step.
-        neurons: total number of rectified neurons ``N``.
+        neurons: total number of rectified neurons ``N``; scalars, products: elements of the other
+            nonlinear steps, ``M`` and ``P``.
         terms: the longest sum anywhere plus four additions a step (for slack factors).
     """
 
@@ -83,6 +144,8 @@ class Plan:
     fanout: tuple[int, ...]
     producer: tuple[int, ...]
     neurons: int
+    scalars: int
+    products: int
     terms: int
 
     @property
@@ -91,12 +154,19 @@ class Plan:
         return tuple(s for s in self.steps if isinstance(s, ReluStep))
 
     @property
+    def nonlinear(self) -> tuple[NonlinearStep, ...]:
+        """The nonlinear steps in order."""
+        return tuple(s for s in self.steps if isinstance(s, NonlinearStep))
+
+    @property
     def work(self) -> int:
         """Multiply-adds of one evaluation, roughly (for choosing block sizes)."""
         total = 0
         for step in self.steps:
             if isinstance(step, AffineStep):
                 total += sum(step.map.sizes) if step.map.terms == 1 else step.map.size * step.map.terms
+            elif not isinstance(step, InputStep | ReluStep):
+                total += _NONLINEAR_WORK * step.size
         return max(total, 1)
 
 
@@ -107,6 +177,51 @@ def _relative(map_: AffineMap, weight_error: float, kernels: Kernels) -> Any:
     # single rounding, all of which are at most u T each
     g = kernels.precision.gamma(map_.terms + 8)
     return (g + weight_error + map_.weight_error) * kernels.precision.slack(map_.terms + 8)
+
+
+NONLINEAR = (Op.RELU, Op.SCALAR, Op.MUL)
+
+
+def _fraction(value: float) -> Any:
+    return Fraction(value) if math.isfinite(value) else value
+
+
+class _Counts:
+    """Makes steps and numbers their elements per kind."""
+
+    def __init__(self, kernels: Kernels, network: NetworkRounding | None) -> None:
+        self.kernels, self.network = kernels, network
+        self.exactly = _fraction if kernels.precision.u == 0 else float
+        self.elements = dict.fromkeys(NONLINEAR, 0)
+        self.index = 0
+
+    def rounding(self, roundings: int) -> tuple[Any, Any]:
+        """Relative and absolute part of the network's own rounding, in working arithmetic."""
+        if self.network is None:
+            return self.exactly(0), self.exactly(0)
+        return (
+            self.exactly(self.network.relative(roundings)),
+            self.exactly(self.network.absolute(roundings)),
+        )
+
+    def affine(self, node: Node, graph: Graph, slot: int, sources: tuple[int, ...]) -> AffineStep:
+        """The step of an affine node."""
+        map_ = bind(node, graph, self.kernels)
+        relative = _relative(map_, node.weight_error, self.kernels)
+        return AffineStep(slot, sources, map_, relative, *self.rounding(node.roundings))
+
+    def nonlinear(self, node: Node, slot: int, sources: tuple[int, ...]) -> NonlinearStep:
+        """The step of a nonlinear node."""
+        where = (self.index, self.elements[node.op], node.size)
+        self.index += 1
+        self.elements[node.op] += node.size
+        if node.op is Op.RELU:
+            return ReluStep(slot, sources[0], *where)
+        if node.op is Op.MUL:
+            return ProductStep(slot, *sources, *where, *self.rounding(node.roundings))
+        function = scalar_function(node.params["function"])
+        rounds = self.network is not None and node.roundings > 0
+        return ScalarStep(slot, sources[0], *where, function, rounds, node.roundings < UNMODELLED)
 
 
 def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None = None) -> Plan:
@@ -121,7 +236,6 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
     Returns:
         The plan.
     """
-    exactly = Fraction if kernels.precision.u == 0 else float
     slot_of: dict[int, int] = {}
     sizes: list[int] = []
     steps: list[Step] = []
@@ -131,7 +245,7 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
     for port in graph.inputs:
         starts[port.node] = position
         position += graph.nodes[port.node].size
-    neurons = relus = 0
+    count = _Counts(kernels, network)
     for node in graph.nodes:
         sources = tuple(slot_of[i] for i in node.inputs)
         if node.op is Op.RESHAPE:
@@ -142,21 +256,10 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
         producer.append(len(steps))
         if node.op is Op.INPUT:
             steps.append(InputStep(slot, starts[node.id], starts[node.id] + node.size))
-        elif node.op is Op.RELU:
-            steps.append(ReluStep(slot, sources[0], relus, neurons, node.size))
-            relus, neurons = relus + 1, neurons + node.size
+        elif node.op in NONLINEAR:
+            steps.append(count.nonlinear(node, slot, sources))
         else:
-            map_ = bind(node, graph, kernels)
-            steps.append(
-                AffineStep(
-                    slot,
-                    sources,
-                    map_,
-                    _relative(map_, node.weight_error, kernels),
-                    exactly(network.relative(node.roundings) if network else 0),
-                    exactly(network.absolute(node.roundings) if network else 0),
-                )
-            )
+            steps.append(count.affine(node, graph, slot, sources))
     outputs = tuple(slot_of[p.node] for p in graph.outputs)
     return Plan(
         tuple(steps),
@@ -167,7 +270,9 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
         tuple(sizes),
         _fanout(steps, outputs, len(sizes)),
         tuple(producer),
-        neurons,
+        count.elements[Op.RELU],
+        count.elements[Op.SCALAR],
+        count.elements[Op.MUL],
         max([graph.input_size, *sizes, *(s.map.terms for s in steps if isinstance(s, AffineStep))])
         + 4 * len(steps),
     )
@@ -176,11 +281,8 @@ def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None
 def _fanout(steps: list[Step], outputs: tuple[int, ...], slots: int) -> tuple[int, ...]:
     counts = [0] * slots
     for step in steps:
-        if isinstance(step, AffineStep):
-            for s in step.sources:
-                counts[s] += 1
-        elif isinstance(step, ReluStep):
-            counts[step.source] += 1
+        for s in step.sources:
+            counts[s] += 1
     for s in outputs:
         counts[s] += 1
     return tuple(counts)
@@ -192,11 +294,30 @@ def evaluate(plan: Plan, x: Any) -> Any:
     for step in plan.steps:
         if isinstance(step, InputStep):
             values[step.slot] = x[:, step.start : step.stop]
-        elif isinstance(step, ReluStep):
-            values[step.slot] = plan.kernels.maximum(values[step.source], 0)
+        elif not isinstance(step, AffineStep):
+            values[step.slot] = apply_nonlinear(plan.kernels, step, [values[s] for s in step.sources])
         else:
             y = step.map.apply([values[s] for s in step.sources])
             values[step.slot] = y if step.map.bias is None else y + step.map.bias
     if len(plan.outputs) == 1:
         return values[plan.outputs[0]]
     return plan.kernels.concat([values[s] for s in plan.outputs], axis=1)
+
+
+def apply_nonlinear(kernels: Kernels, step: NonlinearStep, xs: list[Any]) -> Any:
+    """``D n``: a nonlinear step at points, rounded."""
+    if isinstance(step, ReluStep):
+        return kernels.maximum(xs[0], 0)
+    if isinstance(step, ProductStep):
+        return xs[0] * xs[1]
+    exact = kernels.precision.u == 0 and step.function.rational
+    return kernels.array(step.function.value(xs[0] if exact else kernels.numpy(xs[0])))
+
+
+def slopes_at(kernels: Kernels, step: NonlinearStep, xs: list[Any]) -> tuple[Any, ...]:
+    """Per operand ``D n``: derivatives of a nonlinear step at points (a guide for descent, no proof)."""
+    if isinstance(step, ReluStep):
+        return (kernels.where(xs[0] > 0, 1, 0),)
+    if isinstance(step, ProductStep):
+        return xs[1], xs[0]
+    return (kernels.array(step.function.derivative(kernels.numpy(xs[0]))),)

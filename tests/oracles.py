@@ -294,7 +294,7 @@ def with_slopes(tape: Tape, compiled: objective.CompiledObjectives, slopes: list
     dom = np.repeat(np.arange(boxes), rows_count)
     picks = np.tile(np.arange(rows_count), boxes)
     rows = objective._start(tape, compiled, picks, dom)
-    own = [tape.kernels.take(s, dom) for s in slopes]
+    own = [(tape.kernels.take(s, dom),) for s in slopes]
     a = objective._finish_inputs(tape, compiled, rows, picks, None, own)
     return np.asarray(concretize(tape, a, rows)).reshape(boxes, rows_count)
 

@@ -303,9 +303,15 @@ def _names(prop: Property, kind: str) -> tuple[str, ...]:
 
 def _strategy(problem: Problem, *, forward: bool) -> str:
     graph = problem.graph
-    neurons = sum(n.size for n in graph.relus)
+    kinds = (
+        (graph.relus, "rectified neurons"),
+        (graph.scalars, "smooth or stepped ones"),
+        (graph.products, "products"),
+    )
+    sizes = [(sum(n.size for n in nodes), name) for nodes, name in kinds]
+    units = ", ".join(f"{size} {name}" for size, name in sizes if size) or "no nonlinear neurons"
     how = "forward and backward linear bounds" if forward else "backward linear bounds"
     return (
-        f"{graph.input_size} inputs, {neurons} rectified neurons: {how} in rigorous float32, "
-        "splitting input ranges; close calls settled in float64, ties in exact rationals"
+        f"{graph.input_size} inputs, {units}: {how} in rigorous float32, "
+        f"splitting input ranges; close calls settled in float64, ties in exact rationals"
     )

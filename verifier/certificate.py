@@ -1,24 +1,25 @@
-"""Writes certificates, version 1 (docs/reference/certificate.md). Reading is the checker's business."""
+"""Writes certificates, version 2 (docs/reference/certificate.md). Reading is the checker's business."""
 
 from __future__ import annotations
 
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bounds.graph import Array
+from bounds.graph import Array, Graph, Node
+from bounds.methods.parameters import Parameters
 from verifier.files import replacing
 from verifier.problem import Problem
-from verifier.search.trace import TreeTracer
+from verifier.search.trace import BoxRecord, EvidenceRecord, TreeTracer
 from verifier.verdict import Semantics, Witness
 
-VERSION = 1
+VERSION = 2
 
 
 def write_unsat(
@@ -39,9 +40,8 @@ def write_unsat(
         forward: whether the forward pass was part of the bounding rule.
         version: the producer's version.
     """
-    neurons = sum(n.size for n in problem.graph.relus)
     header = _header(problem, semantics, "unsat", version) | {"forward": forward}
-    arrays = _tree(len(problem.property.cases), tracer) | _evidence(tracer, neurons)
+    arrays = _tree(len(problem.property.cases), tracer) | _evidence(tracer, problem.graph)
     _write(path, header, arrays)
 
 
@@ -72,10 +72,16 @@ def _header(problem: Problem, semantics: Semantics, verdict: str, version: str) 
         "semantics": semantics.value,
         "models": [{"name": name, "sha256": m.sha256} for name, m in problem.models.items()],
         "property": {"language": prop.language, "sha256": prop.sha256, "text": prop.text},
-        "relus": [{"tensor": n.tensor or n.source, "size": n.size} for n in problem.graph.relus],
+        "relus": _listed(problem.graph.relus),
+        "scalars": _listed(problem.graph.scalars),
+        "products": _listed(problem.graph.products),
         "producer": {"name": "surebound", "version": version},
         "root_precision": 64,
     }
+
+
+def _listed(nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    return [{"tensor": n.tensor or n.source, "size": n.size} for n in nodes]
 
 
 def _text(value: Fraction) -> str:
@@ -93,39 +99,56 @@ def _tree(cases: int, tracer: TreeTracer) -> dict[str, Array]:
     return {"node_dim": dim, "node_at": at, "node_left": left}
 
 
-def _evidence(tracer: TreeTracer, neurons: int) -> dict[str, Array]:
-    width = (neurons + 7) // 8
-    if not tracer.evidence:
-        empty = np.zeros(0, dtype=np.int32)
-        return {
-            "ev_node": empty,
-            "ev_disjunct": empty,
-            "ev_row": empty,
-            "ev_exact": np.zeros(0, dtype=np.uint8),
-            "ev_slopes": np.zeros((0, neurons), dtype=np.uint8),
-            "box_node": empty,
-            "box_slopes": np.zeros((0, width), dtype=np.uint8),
-            "box_refined": np.zeros((0, width), dtype=np.uint8),
-        }
-    node = np.concatenate([ids[e.box] for ids, e in tracer.evidence])
+def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
+    """Arrays about evidence and its boxes, sorted by node (docs/reference/certificate.md)."""
+    neurons, scalars, products = (
+        sum(n.size for n in nodes) for nodes in (graph.relus, graph.scalars, graph.products)
+    )
+    empty = EvidenceRecord(
+        *(np.zeros(0, dtype=np.int64) for _ in range(3)),
+        parameters=Parameters.none(0),
+        exact=np.zeros(0, dtype=bool),
+        boxes=BoxRecord(*(np.zeros(0, dtype=np.int64) for _ in range(7))),
+    )
+    records = tracer.evidence or [empty]
+    rows = {
+        "ev_node": ([r.node for r in records], np.int32, ()),
+        "ev_disjunct": ([r.group for r in records], np.int32, ()),
+        "ev_row": ([r.row for r in records], np.int32, ()),
+        "ev_exact": ([r.exact for r in records], np.uint8, ()),
+        "ev_slopes": ([r.parameters.slopes for r in records], np.uint8, (neurons,)),
+        "ev_lines": ([r.parameters.lines for r in records], np.float32, (2 * scalars,)),
+        "ev_mixes": ([r.parameters.mixes for r in records], np.uint8, (2 * products,)),
+    }
+    boxes = {
+        "box_node": ([r.boxes.node for r in records], np.int32, ()),
+        "box_slopes": ([r.boxes.slopes for r in records], np.uint8, (_bytes(neurons),)),
+        "box_lines": ([r.boxes.lines for r in records], np.float32, (2 * scalars,)),
+        "box_mixes": ([r.boxes.mixes for r in records], np.uint8, (2 * products,)),
+        "box_refined": ([r.boxes.refined for r in records], np.uint8, (_bytes(neurons),)),
+        "box_refined_scalars": ([r.boxes.refined_scalars for r in records], np.uint8, (_bytes(scalars),)),
+        "box_refined_products": (
+            [r.boxes.refined_products for r in records],
+            np.uint8,
+            (_bytes(2 * products),),
+        ),
+    }
+    return _sorted(rows) | _sorted(boxes)
+
+
+def _sorted(arrays: Mapping[str, tuple[list[Array], Any, tuple[int, ...]]]) -> dict[str, Array]:
+    """Joins the parts of each array and sorts all by the first one (the node)."""
+    joined = {name: np.concatenate(parts) for name, (parts, _, _) in arrays.items()}
+    node = next(iter(joined.values()))
     order = np.argsort(node, kind="stable")
-    box_node = np.concatenate([ids for ids, _ in tracer.evidence])
-    box_slopes = np.concatenate([e.box_slopes for _, e in tracer.evidence])
-    box_refined = np.concatenate([e.box_refined for _, e in tracer.evidence]).astype(np.uint8)
-    box_order = np.argsort(box_node, kind="stable")
-    pieces = {
-        "ev_disjunct": np.concatenate([e.group for _, e in tracer.evidence]).astype(np.int32),
-        "ev_row": np.concatenate([e.row for _, e in tracer.evidence]).astype(np.int32),
-        "ev_exact": np.concatenate([e.exact for _, e in tracer.evidence]).astype(np.uint8),
-        "ev_slopes": np.concatenate([e.slopes for _, e in tracer.evidence]).reshape(-1, neurons),
-    }
     return {
-        "ev_node": node[order].astype(np.int32),
-        **{name: np.ascontiguousarray(a[order]) for name, a in pieces.items()},
-        "box_node": box_node[box_order].astype(np.int32),
-        "box_slopes": np.ascontiguousarray(box_slopes[box_order]).reshape(-1, width),
-        "box_refined": np.ascontiguousarray(box_refined[box_order]).reshape(-1, width),
+        name: np.ascontiguousarray(joined[name].reshape(len(node), *width)[order].astype(dtype))
+        for name, (_, dtype, width) in arrays.items()
     }
+
+
+def _bytes(bits: int) -> int:
+    return (bits + 7) // 8
 
 
 def _write(path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:

@@ -132,6 +132,8 @@ def make_problem(prop: Property, models: Mapping[str, Model], semantics: Semanti
         QueryMismatch: arity, names, shapes or element types do not fit.
     """
     bound = _bind(prop, models)
+    hidden = {v.onnx for v in prop.outputs if v.kind == "hidden"}
+    models = {name: model.exposing(hidden) for name, model in models.items()}
     owner = {n.name: n.same_as if n.relation == "equal" else n.name for n in prop.networks}
     parts = [Part(n.name, models[owner[n.name]].graph) for n in prop.networks]
     _check_isomorphic(prop, models)
@@ -180,7 +182,7 @@ def _bind(prop: Property, models: Mapping[str, Model]) -> dict[str, tuple[str, .
     bound: dict[str, tuple[str, ...]] = {}
     for name, model in models.items():
         graph = model.graph
-        hidden = [(t, graph.nodes[i].shape, "float32") for t, i in model.tensors.items()]
+        hidden = [(name, shape, dtype) for name, (shape, dtype) in model.known.items()]
         bound |= bind(
             prop,
             [(p.name, p.shape, p.dtype) for p in graph.inputs],

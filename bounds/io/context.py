@@ -15,6 +15,7 @@ import numpy as np
 from bounds.errors import LimitExceeded, ModelInvalid, ModelUnsupported
 from bounds.expression import Expr
 from bounds.graph import Array, GraphBuilder, Op
+from bounds.io.fusion import Algebra, Form, is_affine, is_light, link, product_form
 from bounds.io.limits import Limits
 from bounds.io.values import Const, Value, Var
 from bounds.shapes import Shape, infer_shape
@@ -82,6 +83,9 @@ class Context:
         self.builder = builder
         self.limits = limits
         self.source = ""
+        self.algebra = Algebra()
+        self.lone: frozenset[int] = frozenset()  # nodes of operands that nothing else reads
+        self.one_hots: dict[int, Var] = {}  # node of a computed index (R, 1) -> the marks (R, n) it was read off
 
     def guard(self, shape: Sequence[int]) -> Shape:
         """Returns ``shape`` if a tensor of it is allowed, before anything is allocated."""
@@ -147,14 +151,60 @@ class Context:
         """``max(x, 0)``."""
         return self.add(Op.RELU, [x], {})
 
+    def fuse(
+        self,
+        form: Form,
+        operands: Sequence[Value],
+        lower: Callable[[], Var],
+        *,
+        roundings: int = 1,
+        dtype: str | None = None,
+    ) -> Var:
+        """An elementwise operator, as one function of one tensor where it is one (see :mod:`bounds.io.fusion`).
+
+        Args:
+            form: the operator on expressions, one for each operand.
+            operands: at least one of them a variable.
+            lower: adds the operator's own nodes instead; called where no common tensor exists, where the
+                function is affine but for at most one kink, and for affine steps after a value that is
+                used elsewhere too.
+            roundings: of the operator itself, see :class:`bounds.graph.Node`.
+            dtype: element type of the result where it is not that of the first variable.
+        """
+        found = link(self.algebra, form, operands, roundings)
+        if found is None:
+            y = lower()
+        elif is_light(found.expr) or (is_affine(found.parent.expr) and not self._absorbs(operands)):
+            y = replace(lower(), parent=found.parent)
+        else:
+            params = {"function": found.expr}
+            y = self.add(Op.SCALAR, [found.root], params, roundings=found.roundings)
+            y = replace(y, parent=found.parent)
+        wanted = dtype or next(v.dtype for v in operands if isinstance(v, Var))
+        return y if y.dtype == wanted else replace(y, dtype=wanted)
+
+    def _absorbs(self, operands: Sequence[Value]) -> bool:
+        """Whether an affine step joins the scalar function before it: nothing else reads that value."""
+        nodes = [v.node for v in operands if isinstance(v, Var)]
+        return len(nodes) == 1 and nodes[0] in self.lone and self.builder.nodes[nodes[0]].op is Op.SCALAR
+
     def apply(self, function: Expr, x: Var, *, roundings: int = 1) -> Var:
-        """``function(x)`` elementwise."""
-        return self.add(Op.SCALAR, [x], {"function": function}, roundings=roundings)
+        """``function(x)`` elementwise, fused with what ``x`` is a function of."""
+
+        def lower() -> Var:
+            return self.add(Op.SCALAR, [x], {"function": self.algebra.intern(function)}, roundings=roundings)
+
+        return self.fuse(lambda e: self.algebra.compose(self.algebra.intern(function), e), [x], lower,
+                         roundings=roundings)  # fmt: skip
 
     def product(self, a: Var, b: Var, *, roundings: int = 1) -> Var:
-        """``a * b``, broadcast to a common shape."""
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        return self.add(Op.MUL, [self.expand(a, shape), self.expand(b, shape)], {}, roundings=roundings)
+        """``a * b``, broadcast to a common shape; a square where both are the same."""
+
+        def lower() -> Var:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+            return self.add(Op.MUL, [self.expand(a, shape), self.expand(b, shape)], {}, roundings=roundings)
+
+        return self.fuse(product_form, [a, b], lower, roundings=roundings)
 
     def reshape(self, x: Var, shape: Sequence[int]) -> Var:
         """Same elements in C order."""
@@ -168,6 +218,12 @@ class Context:
             return self.reshape(x, index.shape)
         values = np.broadcast_to(np.asarray(fill, np.float64), index.shape)
         return self.add(Op.TAKE, [x], {"index": index.ravel(), "fill": values.ravel()}, index.shape)
+
+    def choose(self, options: Sequence[Var], which: Array) -> Var:
+        """Of several tensors of one shape, element by element, the one that ``which`` (same shape) names."""
+        flat = [self.reshape(x, (math.prod(x.shape),)) for x in options]
+        both = self.add(Op.CONCAT, flat, {"axis": 0})
+        return self.take(both, which * which.size + np.arange(which.size).reshape(which.shape))
 
     def expand(self, x: Var, shape: Shape) -> Var:
         """Broadcasts ``x`` to ``shape``."""
@@ -187,12 +243,11 @@ class Context:
         """The value as a node; a constant becomes a TAKE that takes nothing but its fill."""
         if isinstance(value, Var):
             return value
-        if not value.is_float:
-            raise ValueError(
-                f"tensor '{value.name}' of type {value.dtype} meets the network's floating-point data"
-            )
         anchor = self.builder.nodes[0]
         index = np.full(value.data.size, -1, np.int64)
-        params = {"index": index, "fill": value.data.ravel()}
+        fill = value.data.astype(np.float64).ravel()
+        if not value.is_float and not np.array_equal(fill.astype(np.int64), value.data.ravel()):
+            raise ValueError(f"tensor '{value.name}' holds integers that float64 does not represent")
+        params = {"index": index, "fill": fill}
         source = Var(anchor.id, anchor.shape, value.dtype)
         return self.add(Op.TAKE, [source], params, value.shape, roundings=value.roundings, error=value.error)

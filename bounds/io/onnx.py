@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,7 @@ from bounds.io.onnx_ops.constant import ELEMENT_TYPES
 from bounds.io.tensors import attribute_value, constant_of, inline_external
 from bounds.io.values import Value, Var
 from bounds.passes.dead import drop_dead
+from bounds.shapes import Shape
 
 OLDEST_OPSET = 7
 _DOMAINS = ("", "ai.onnx")
@@ -41,6 +42,8 @@ class Model:
         sha256: hex digest of the decompressed file, followed by its external tensors if there are any.
         path: where it was read from, as the user named it.
         tensors: ONNX tensor name -> id of the graph's node with that value (aliases included).
+        known: shape and element type of every tensor that depends on the input, by name; tensors inside of
+            what became one function have no node in ``graph`` (see :meth:`exposing`).
     """
 
     graph: Graph
@@ -48,6 +51,17 @@ class Model:
     sha256: str
     path: str
     tensors: Mapping[str, int]
+    known: Mapping[str, tuple[Shape, str]]
+    _whole: tuple[Graph, Mapping[str, int]]  # with the nodes of every tensor
+
+    def exposing(self, names: Iterable[str]) -> Model:
+        """The same model, in which the named tensors (all of them ``known``) have nodes."""
+        graph, tensors = self._whole
+        wanted = [name for name in names if name in self.known]
+        if all(name in self.tensors for name in wanted):
+            return self
+        slim, kept = drop_dead(graph, [tensors[name] for name in wanted])
+        return replace(self, graph=slim, tensors=_renamed(tensors, kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +106,22 @@ def load_bytes(
     live = _live_nodes(proto.graph)
     _refuse_unsupported(_unsupported(live), path)
     importer = _Importer(proto.graph, opset, path, limits)
-    graph, tensors = importer.run(live)
-    return Model(graph, data, digest.hexdigest(), path, MappingProxyType(tensors))
+    whole = importer.run(live)
+    graph, kept = drop_dead(whole)
+    known = {name: (v.shape, v.dtype) for name, v in importer.values.items() if isinstance(v, Var)}
+    return Model(
+        graph,
+        data,
+        digest.hexdigest(),
+        path,
+        _renamed(importer.tensors, kept),
+        MappingProxyType(known),
+        (whole, MappingProxyType(importer.tensors)),
+    )
+
+
+def _renamed(tensors: Mapping[str, int], kept: Mapping[int, int]) -> Mapping[str, int]:
+    return MappingProxyType({name: kept[k] for name, k in tensors.items() if k in kept})
 
 
 def unsupported(path: str | Path, *, limits: Limits | None = None) -> list[tuple[str, str]]:
@@ -230,9 +258,10 @@ class _Importer:
         self.context = Context(GraphBuilder(), limits)
         self.values: dict[str, Value] = {}
         self.tensors: dict[str, int] = {}
+        self.reads: Counter[str] = Counter()  # how often a tensor is read, the model's outputs included
 
-    def run(self, live: Sequence[onnx.NodeProto]) -> tuple[Graph, dict[str, int]]:
-        """Returns the graph without dead nodes, and the tensors' nodes."""
+    def run(self, live: Sequence[onnx.NodeProto]) -> Graph:
+        """Returns the graph with the nodes of all values, also of those that no output depends on."""
         builder = self.context.builder
         for info in self.proto.input:
             if info.name not in self.stored:
@@ -241,14 +270,15 @@ class _Importer:
             raise ModelInvalid(
                 f"{self.path}: the model has no inputs; nothing can be verified about a constant"
             )
+        self.reads.update(name for node in live for name in node.input)
+        self.reads.update(info.name for info in self.proto.output)
         for node in live:
             self._node(node)
         for info in self.proto.output:
             self.context.source = info.name
             value = self.context.variable(self._lookup(info.name, f"output '{info.name}'"))
             builder.output(info.name, value.node, value.dtype)
-        graph, kept = drop_dead(builder.build())
-        return graph, {name: kept[k] for name, k in self.tensors.items() if k in kept}
+        return builder.build()
 
     def _input(self, info: onnx.ValueInfoProto) -> None:
         where = f"{self.path}: input '{info.name}'"
@@ -301,6 +331,9 @@ class _Importer:
             outputs=tuple(node.output),
         )
         self.context.source = name
+        self.context.lone = frozenset(
+            v.node for i, v in zip(node.input, call.inputs, strict=True) if isinstance(v, Var) and self.reads[i] == 1
+        )
         start = len(self.context.builder.nodes)
         try:
             results = BUILDERS[node.op_type](self.context, call)

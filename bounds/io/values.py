@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from bounds.expression import Expr
 from bounds.graph import Array
 from bounds.shapes import Shape
 
@@ -58,12 +59,33 @@ class Const:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Says that a tensor is, elementwise, ``expr`` of the tensor ``root`` of the same shape.
+
+    ``roundings`` is positive where the model rounds on the way, as in :class:`bounds.graph.Node`.
+    """
+
+    root: Var
+    expr: Expr
+    roundings: int
+
+
+@dataclass(frozen=True, slots=True)
 class Var:
-    """A tensor that depends on the network's input: a node of the graph under construction."""
+    """A tensor that depends on the network's input: a node of the graph under construction.
+
+    Attributes:
+        node: id of the node.
+        shape: shape of the tensor.
+        dtype: the model's element type as a numpy name; whole numbers and truth values (0 and 1) are
+            real numbers here as well.
+        parent: the nearest tensor that it is an elementwise function of, if there is one.
+    """
 
     node: int
     shape: Shape
     dtype: str
+    parent: Provenance | None = None
 
 
 Value: TypeAlias = Const | Var

@@ -59,6 +59,23 @@ class Kernels(Protocol):
         """
         ...
 
+    def relax_lines(self, a: Any, lower: Any, upper: Any, below: Any, above: Any) -> tuple[Any, Any, Any]:
+        """The sign-split relaxation step for lines with intercepts on both sides.
+
+        Args:
+            a: ``R n`` coefficients at the op's output.
+            lower, upper: ``R n`` slopes; below, above: ``R n`` intercepts of the lower and upper lines.
+
+        Returns:
+            ``([a]+ lower + [a]- upper, sum_n [a]+ below + [a]- above, sum of the terms' magnitudes)``; a zero
+            coefficient makes no use of its intercepts, which may be infinite.
+        """
+        ...
+
+    def relax_slopes(self, a: Any, lower: Any, upper: Any) -> Any:
+        """``[a]+ lower + [a]- upper``."""
+        ...
+
     def concretize(self, a: Any, centre: Any, radius: Any) -> Any:
         """``R``: ``a . centre - |a| . radius`` for ``R d`` rows and per-row boxes."""
         ...
@@ -73,6 +90,17 @@ class Kernels(Protocol):
 
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         """Concatenation."""
+        ...
+
+    def pick(self, tables: Any, dom: Any, share: Any) -> Any:
+        """``R n``: entries of ``tables: points D n`` for boxes ``dom: R`` at the points nearest ``share: R n``.
+
+        Points are spread evenly over [0, 1]; a share outside counts as the nearer end, a NaN as 0.
+        """
+        ...
+
+    def single(self, a: Any) -> Any:
+        """The nearest float32 numbers, in working precision; what is too large becomes 0."""
         ...
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:

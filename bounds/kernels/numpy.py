@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,13 @@ from bounds.numerics import Precision
 if TYPE_CHECKING:
     from bounds.ops.conv import ConvGeometry
 
-_to_fraction = np.frompyfunc(Fraction, 1, 1)
+
+def _exactly(value: Any) -> Any:
+    """A rational; infinities (no bound at all) have none and stay."""
+    return value if isinstance(value, float) and not math.isfinite(value) else Fraction(value)
+
+
+_to_fraction = np.frompyfunc(_exactly, 1, 1)
 
 
 def _scalar(value: Any) -> Any:
@@ -67,6 +74,16 @@ class NumpyKernels:
         out += negative
         return out, drop
 
+    def relax_lines(self, a: Any, lower: Any, upper: Any, below: Any, above: Any) -> tuple[Any, Any, Any]:
+        chosen = np.where(a < 0, above, below)
+        chosen *= a
+        if not self._exact and not np.isfinite(chosen).all():
+            chosen[np.broadcast_to(a == 0, chosen.shape)] = 0
+        return self.relax_slopes(a, lower, upper), chosen.sum(1), np.abs(chosen).sum(1)
+
+    def relax_slopes(self, a: Any, lower: Any, upper: Any) -> Any:
+        return np.where(a < 0, upper, lower) * a
+
     def concretize(self, a: Any, centre: Any, radius: Any) -> Any:
         return self.rowdot(a, centre) - self.rowdot(np.abs(a), radius)
 
@@ -79,6 +96,19 @@ class NumpyKernels:
 
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         return np.concatenate(parts, axis=axis)
+
+    def pick(self, tables: Any, dom: Any, share: Any) -> Any:
+        last = len(tables) - 1
+        place = np.asarray(share, dtype=np.float64) * last
+        index = np.rint(np.clip(np.where(np.isfinite(place), place, 0), 0, last)).astype(np.intp)
+        return tables[index, dom[:, None], np.arange(tables.shape[2])]
+
+    def single(self, a: Any) -> Any:
+        if a.dtype == np.float32:
+            return a
+        near = a.astype(np.float32)
+        near = np.where(np.isfinite(near), near, np.float32(0))
+        return _to_fraction(near.astype(np.float64)) if self._exact else near.astype(self.precision.dtype)
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:
         if self._exact:

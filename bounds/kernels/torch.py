@@ -95,6 +95,14 @@ class TorchKernels:
         drop = self.rowdot(negative, offset)
         return a.clamp(min=0).mul_(lower).addcmul_(negative, upper), drop
 
+    def relax_lines(self, a: Any, lower: Any, upper: Any, below: Any, above: Any) -> tuple[Any, Any, Any]:
+        drop = a * torch.where(a < 0, above, below)
+        drop = torch.where((a == 0) & ~torch.isfinite(drop), 0.0, drop)
+        return self.relax_slopes(a, lower, upper), drop.sum(dim=1), drop.abs().sum(dim=1)
+
+    def relax_slopes(self, a: Any, lower: Any, upper: Any) -> Any:
+        return a * torch.where(a < 0, upper, lower)
+
     def concretize(self, a: Any, centre: Any, radius: Any) -> Any:
         return self.rowdot(a, centre) - self.rowdot(a.abs(), radius)
 
@@ -109,6 +117,16 @@ class TorchKernels:
 
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         return torch.cat(parts, dim=axis)
+
+    def pick(self, tables: Any, dom: Any, share: Any) -> Any:
+        last = len(tables) - 1
+        place = torch.nan_to_num(share * last, nan=0.0).clamp(0, last)
+        columns = torch.arange(tables.shape[2], device=tables.device)
+        return tables[place.round().long(), dom[:, None], columns]
+
+    def single(self, a: Any) -> Any:
+        near = a.float()
+        return torch.where(torch.isfinite(near), near, 0.0).to(self.dtype)
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:
         if isinstance(a, Tensor) or isinstance(b, Tensor):

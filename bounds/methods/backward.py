@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from bounds.methods.tape import Stopped, Tape
-from bounds.plan import AffineStep, InputStep, ReluStep
+from bounds.plan import AffineStep, InputStep, NonlinearStep
+from bounds.relax.base import Choice
 
 
 @dataclass(slots=True)
@@ -54,17 +55,17 @@ def backward(
     tape: Tape,
     rows: Rows,
     first: int,
-    lower: Sequence[Any] | None = None,
+    choices: Sequence[Choice | None] | None = None,
     record: list[Any] | None = None,
 ) -> Any:
     """Pushes rows to the inputs through all steps before index ``first``.
 
     Args:
-        tape: relaxations of every rectifier before ``first``.
+        tape: relaxations of every nonlinear step before ``first``.
         rows: consumed.
         first: steps ``first - 1, ..., 0`` are walked.
-        lower: per rectifier ``R n`` lower slopes in [0, 1] to use instead of the tape's.
-        record: if given, filled per rectifier with the rows that arrived at its output (``R n``).
+        choices: per nonlinear step the parameters (``R n`` each) to use instead of the tape's (None: those).
+        record: if given, filled per nonlinear step with the rows that arrived at its output (``R n``).
 
     Returns:
         ``R d`` coefficients over the flat input (``rows.const`` and ``rows.error`` hold the rest).
@@ -90,29 +91,27 @@ def backward(
             rows.at[step.slot] = a
             _repeat(tape, rows)
             a = rows.at.pop(step.slot)
-        _through_relu(tape, rows, step, a, None if lower is None else lower[step.index], record)
-    if rows.dom is None:  # no rectifier lay on the way
+        if record is not None:
+            record[step.index] = a
+        _through(tape, rows, step, a, None if choices is None else choices[step.index])
+    if rows.dom is None:  # nothing nonlinear lay on the way
         _repeat(tape, rows)
     return _at_inputs(tape, rows)
 
 
-def _through_relu(
-    tape: Tape, rows: Rows, step: ReluStep, a: Any, lower: Any, record: list[Any] | None
-) -> None:
-    k, relu = tape.kernels, tape.relus[step.index]
-    low = k.take(relu.lower, rows.dom) if lower is None else lower
-    high, offset = k.take(relu.upper, rows.dom), k.take(relu.offset, rows.dom)
-    if record is not None:
-        record[step.index] = a
-    part, drop = k.relax(a, low, high, offset)
-    rows.const = rows.const + drop
-    if k.precision.u:
-        # drop is a sum of terms of one sign, so its rounding is relative to itself
-        gamma = k.precision.gamma(step.size + 2)
-        rows.error = rows.error + (gamma * abs(drop) + k.precision.u * abs(rows.const))
-        if tape.plan.fanout[step.source] > 1:
-            rows.error = rows.error + k.precision.u * k.abs_dot(part, tape.magnitude[step.source])
-    rows.add(tape, step.source, part)
+def _through(tape: Tape, rows: Rows, step: NonlinearStep, a: Any, choice: Choice | None) -> None:
+    k, u = tape.kernels, tape.kernels.precision.u
+    error = tape.error.get(step.slot)
+    if error is not None:
+        rows.error = rows.error + k.abs_dot(a, error)
+    pushed = tape.relaxations[step.index].push(a, rows.dom, choice)
+    rows.const = rows.const + pushed.drop
+    if u:
+        rows.error = rows.error + (pushed.error + u * abs(rows.const))
+    for source, part in zip(step.sources, pushed.parts, strict=True):
+        if u and source in tape.magnitude:
+            rows.error = rows.error + u * k.abs_dot(part, tape.magnitude[source])
+        rows.add(tape, source, part)
 
 
 def _repeat(tape: Tape, rows: Rows) -> None:

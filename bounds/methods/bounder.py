@@ -20,15 +20,13 @@ from bounds.methods.objective import (
     bound_objectives,
     compile_objectives,
     optimise_slopes,
-    refined_neurons,
     split_scores,
-    tape_slopes,
 )
+from bounds.methods.parameters import Parameters, Refined, refined_elements, tape_parameters
 from bounds.methods.rule import FORWARD_INPUTS, Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan, compile_plan
-from bounds.relax.relu import SLOPE_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +35,18 @@ class Evidence:
 
     Attributes:
         box: ``E`` index into the block; group, row: ``E`` (row counted within the group).
-        slopes: ``E N`` uint8, lower slopes in 1/128 for the row's backward pass.
-        box_slopes: ``D N`` bool, lower slopes used for intermediate bounds.
-        box_refined: ``D N`` bool, neurons whose input was bounded backwards.
+        parameters: ``E``, of the relaxations in the row's backward pass.
+        box_parameters: ``D``, those used for intermediate bounds (rectifiers: slopes 0 or 1).
+        box_refined: ``D``, operands that were bounded backwards.
         exact: ``E`` bool, needs exact arithmetic to re-prove.
     """
 
     box: Array
     group: Array
     row: Array
-    slopes: Array
-    box_slopes: Array
-    box_refined: Array
+    parameters: Parameters
+    box_parameters: Parameters
+    box_refined: Refined
     exact: Array
 
 
@@ -144,7 +142,7 @@ class BoxBounder:
             evidence.plain(refuted, row)
         still = wanted & ~refuted
         guesses = self._guesses(tape, found.a, best, still, group_lower)
-        if still.any() and effort.iterations and tape.relus:
+        if still.any() and effort.iterations and tape.relaxations:
             self._optimise(tape, effort.iterations, still, best, refuted, group_lower, group_pad, evidence)
         still = wanted & ~refuted
         weight = k.array((still[:, self._group]).astype(np.float64))
@@ -232,7 +230,7 @@ class BoxBounder:
             lower[b, g] = k.numpy(out.lower)
             pad[b, g] = k.numpy(out.pad)
             if evidence is not None and proved.any():
-                evidence.optimised(b[proved], g[proved], picks[proved], out.slopes[proved])
+                evidence.optimised(b[proved], g[proved], picks[proved], out.parameters.take(proved))
 
 
 class _Collector:
@@ -240,26 +238,27 @@ class _Collector:
 
     def __init__(self, bounder: BoxBounder, tape: Tape, boxes: int) -> None:
         self.bounder = bounder
-        self.bits = tape_slopes(tape)
-        self.refined = refined_neurons(tape)
-        self.parts: list[tuple[Array, Array, Array, Array]] = []
+        self.parameters = tape_parameters(tape)
+        self.refined = refined_elements(tape)
+        self.parts: list[tuple[Array, Array, Array, Parameters]] = []
         self.boxes = boxes
 
     def plain(self, refuted: Array, row: Array) -> None:
-        """Rows proved with the intermediate bounds' own slopes."""
+        """Rows proved with the intermediate bounds' own parameters."""
         b, g = np.nonzero(refuted)
-        slopes = self.bits[b].astype(np.uint8) * np.uint8(SLOPE_STEPS)
-        self.parts.append((b, g, row[b, g], slopes))
+        self.parts.append((b, g, row[b, g], self.parameters.take(b)))
 
-    def optimised(self, b: Array, g: Array, row: Array, slopes: Array) -> None:
-        """Rows proved with optimised slopes."""
-        self.parts.append((b, g, row, slopes))
+    def optimised(self, b: Array, g: Array, row: Array, parameters: Parameters) -> None:
+        """Rows proved with optimised parameters."""
+        self.parts.append((b, g, row, parameters))
 
     def done(self) -> Evidence:
         """Everything, rows counted within their group."""
-        b, g, row, slopes = (np.concatenate([p[i] for p in self.parts]) for i in range(4))
+        b, g, row = (np.concatenate([np.asarray(p[i]) for p in self.parts]) for i in range(3))
+        parameters = Parameters.concat([p[3] for p in self.parts])
         exact = np.full(len(b), self.bounder.plan.kernels.precision is EXACT)
-        return Evidence(b, g, row - self.bounder.objectives.start[g], slopes, self.bits, self.refined, exact)
+        start = self.bounder.objectives.start[g]
+        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact)
 
 
 def precisions() -> tuple[Precision, Precision, Precision]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bounds.errors import ModelUnsupported
 from bounds.graph import Graph, Node, Op
 from bounds.kernels.torch import TorchKernels
 from bounds.methods.backward import Rows, backward, concretize
@@ -63,7 +64,13 @@ class TrainableNetwork:
         )
         self.parameters: dict[str, Tensor] = {}
         self._plan = compile_plan(graph, self.kernels)
-        nodes = [n for n in graph.nodes if n.op not in (Op.INPUT, Op.RELU, Op.RESHAPE)]
+        for node in graph.scalars:
+            raise ModelUnsupported(
+                str(node.params["function"]),
+                node.source,
+                "its bounds have no gradients yet; train with rectifiers",
+            )
+        nodes = [n for n in graph.nodes if n.op not in (Op.INPUT, Op.RELU, Op.MUL, Op.RESHAPE)]
         steps = [s for s in self._plan.steps if isinstance(s, AffineStep)]
         self._maps = {
             step.slot: (node, AFFINE[node.op](node, graph, self.kernels))
@@ -129,7 +136,8 @@ class TrainableNetwork:
             part = flat[:, start : start + size]
             rows.at[slot] = rows.at[slot] + part if slot in rows.at else part
             start += size
-        a = backward(tape, rows, len(tape.plan.steps), slopes)
+        choices = None if slopes is None else [(s,) for s in slopes]
+        a = backward(tape, rows, len(tape.plan.steps), choices)
         return concretize(tape, a, rows).reshape(boxes, count)
 
     def _tape(self, lo: Tensor, hi: Tensor, *, refine: bool) -> Tape:

@@ -1,4 +1,4 @@
-"""Lower bounds of the objectives over a block of boxes, with optional optimisation of lower slopes."""
+"""Lower bounds of the objectives over a block of boxes, with optional optimisation of the relaxations."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from bounds.domain import Objectives
 from bounds.graph import Array
-from bounds.kernels.base import Kernels
-from bounds.methods.backward import Rows, backward, concretize, minimiser
+from bounds.methods.backward import Rows, backward, concretize
+from bounds.methods.improve import improve
+from bounds.methods.parameters import Parameters, stored_parameters
 from bounds.methods.tape import Tape
-from bounds.plan import AffineStep, InputStep, Plan, ReluStep
-from bounds.relax.relu import SLOPE_STEPS
+from bounds.plan import Plan
+from bounds.relax.base import Choice
 
 # weight of relaxation losses against the linear part; 0.5 to 8 differ by a few per cent (benchmarks)
 LOSS_WEIGHT = 2.0
@@ -90,7 +91,7 @@ class ObjectiveBounds:
         lower: ``D S``.
         a: ``D S d``: the linear lower bounds' coefficients over the inputs.
         pad: ``D S``: how far rounding pushed each bound down.
-        arrived: per rectifier the rows at its output (``D S n``), None where no row passes.
+        arrived: per nonlinear step the rows at its output (``D S n``), None where no row passes.
     """
 
     lower: Any
@@ -102,7 +103,7 @@ class ObjectiveBounds:
 def bound_objectives(tape: Tape, objectives: CompiledObjectives) -> ObjectiveBounds:
     """Bounds all rows on all boxes with the tape's own slopes."""
     rows = _start(tape, objectives, slice(None), None)
-    record: list[Any] = [None] * len(tape.relus)
+    record: list[Any] = [None] * len(tape.relaxations)
     a = _finish_inputs(tape, objectives, rows, slice(None), record, None)
     lower = concretize(tape, a, rows)
     boxes, count = len(tape), objectives.source.rows
@@ -129,13 +130,11 @@ def split_scores(tape: Tape, bounds: ObjectiveBounds, weight: Any) -> Any:
     if not k.precision.u:
         return k.zeros(len(tape), tape.plan.input_size)  # exact arithmetic settles, it never splits
     scores = k.sum(abs(bounds.a) * weight[:, :, None], 1) * tape.radius
-    for relu, a in zip(tape.relus, bounds.arrived, strict=True):
-        if a is None or relu.spread is None:
+    for relaxation, a in zip(tape.relaxations, bounds.arrived, strict=True):
+        if a is None or all(spread is None for spread in relaxation.spreads):
             continue
-        gap = k.where(relu.ambiguous, k.minimum(-relu.lo, relu.hi), 0)
-        loss = k.maximum(a, 0) * gap[:, None, :] - k.minimum(a, 0) * relu.offset[:, None, :]
-        share = k.sum(loss * weight[:, :, None], 1) / k.maximum(relu.hi - relu.lo, k.precision.eta)
-        scores = scores + LOSS_WEIGHT * k.matmul(relu.spread, share[:, :, None])[:, :, 0]
+        for spread, share in zip(relaxation.spreads, relaxation.shares(a, weight), strict=True):
+            scores = scores + LOSS_WEIGHT * k.matmul(spread, share[:, :, None])[:, :, 0]
     return scores
 
 
@@ -159,11 +158,11 @@ def _start(tape: Tape, objectives: CompiledObjectives, pick: Any, dom: Any) -> R
 
 
 def _finish_inputs(
-    tape: Tape, objectives: CompiledObjectives, rows: Rows, pick: Any, record: Any, lower: Any
+    tape: Tape, objectives: CompiledObjectives, rows: Rows, pick: Any, record: Any, choices: Any
 ) -> Any:
     k = tape.kernels
     shared = rows.dom is None
-    a = backward(tape, rows, len(tape.plan.steps), lower, record)
+    a = backward(tape, rows, len(tape.plan.steps), choices, record)
     if not objectives.mixed:
         return a
     direct = objectives.inputs[pick]
@@ -179,13 +178,13 @@ def _finish_inputs(
 
 @dataclass(slots=True)
 class SlopeResult:
-    """Optimised rows: ``lower: R``, ``a: R d``, the rounding share ``pad: R`` of that, and the
-    slopes, in 1/128, per neuron (``R N`` uint8; empty unless asked for)."""
+    """Optimised rows: ``lower: R``, ``a: R d``, the rounding share ``pad: R`` of that, and the parameters
+    that give them (empty unless asked for)."""
 
     lower: Any
     a: Any
     pad: Any
-    slopes: Array
+    parameters: Parameters
 
 
 def optimise_slopes(
@@ -197,109 +196,34 @@ def optimise_slopes(
     *,
     keep_slopes: bool,
 ) -> SlopeResult:
-    """Improves single rows by conditional-gradient steps on their lower slopes.
+    """Improves single rows by conditional-gradient steps on the parameters of all relaxations.
 
     With ``x*`` the minimiser of the current linear bound and z(x*) pushed forward through the *chosen*
-    lines, the derivative of the bound in a lower slope is ``[A]+ z(x*)`` (closed form; no autograd), so
-    the best vertex is slope 1 where ``z(x*) > 0`` and 0 elsewhere. Every iterate is a bound; the best one
-    is kept per row. Slopes are multiples of 1/128, so that a certificate stores them exactly.
+    lines, the derivative of the bound in a lower slope k is ``[A]+ (z(x*) - z*)``, z* where the line touches
+    (closed form; no autograd), so the best vertex is the supporting line at z(x*): slope 1 or 0 of a
+    rectifier, the tangent of the convex envelope of a smooth function, the better McCormick plane of a
+    product. Every iterate is a bound; the best one is kept per row.
 
     Args:
         tape: relaxations of the block.
         objectives: compiled objectives.
         boxes, picks: ``R`` box and objective row of each packed row.
         iterations: steps after the first evaluation.
-        keep_slopes: return the slopes (for a certificate).
+        keep_slopes: return the parameters (for a certificate).
 
     Returns:
-        The best bound of each row and the slopes that give it.
+        The best bound of each row and the parameters that give it.
     """
     k = tape.kernels
     dom, picked = k.array(boxes), k.array(picks)
-    slopes = [k.take(r.lower, dom) for r in tape.relus]
-    ambiguous = [k.take(r.ambiguous, dom) for r in tape.relus]
-    best: Any = None
-    pad: Any = None
-    for t in range(iterations + 1):
+
+    def run(choices: list[Choice], record: list[Any]) -> tuple[Any, Any, Any]:
         rows = _start(tape, objectives, picked, dom)
-        record: list[Any] = [None] * len(tape.relus)
-        a = _finish_inputs(tape, objectives, rows, picked, record, slopes)
-        lower, pad = concretize(tape, a, rows), rows.pad
-        if best is None:
-            best = (lower, a, list(slopes), pad)
-        else:
-            # a NaN never counts as better
-            better = lower > best[0]
-            best = (
-                k.where(better, lower, best[0]),
-                k.where(better[:, None], a, best[1]),
-                [k.where(better[:, None], s, b) for s, b in zip(slopes, best[2], strict=True)],
-                k.where(better, pad, best[3]),
-            )
-        if t == iterations:
-            break
-        step = 0.5 if t == 0 else 2.0 / (t + 2)
-        slopes = _Ascent(tape, dom, list(slopes), ambiguous, step).run(a, record)
-    stored = _stored(k, best[2], len(boxes)) if keep_slopes else np.zeros((len(boxes), 0), dtype=np.uint8)
-    return SlopeResult(best[0], best[1], best[3], stored)
+        a = _finish_inputs(tape, objectives, rows, picked, record, choices)
+        return concretize(tape, a, rows), a, rows.pad
 
-
-@dataclass(slots=True)
-class _Ascent:
-    """One conditional-gradient step for packed rows: ``dom: R``, and per rectifier ``R n`` arrays."""
-
-    tape: Tape
-    dom: Any
-    slopes: list[Any]
-    ambiguous: list[Any]
-    step: float
-
-    def run(self, a: Any, record: list[Any]) -> list[Any]:
-        """New slopes, from the rows' coefficients at the inputs and what arrived at each rectifier."""
-        plan = self.tape.plan
-        x = minimiser(self.tape, a, self.dom)
-        values: dict[int, Any] = {}
-        for s in plan.steps:
-            if isinstance(s, InputStep):
-                values[s.slot] = x[:, s.start : s.stop]
-            elif isinstance(s, AffineStep):
-                y = s.map.apply([values[i] for i in s.sources])
-                values[s.slot] = y if s.map.bias is None else y + s.map.bias
-            else:
-                values[s.slot] = self._rectifier(s, values[s.source], record[s.index])
-        return self.slopes
-
-    def _rectifier(self, s: ReluStep, z: Any, arrived: Any) -> Any:
-        """Moves this rectifier's slopes; returns the value of the chosen lines at z."""
-        k, relu = self.tape.kernels, self.tape.relus[s.index]
-        if arrived is None:  # no row reaches this rectifier
-            return k.maximum(z, 0)
-        negative, held = arrived < 0, self.slopes[s.index]
-        chosen = k.where(negative, k.take(relu.upper, self.dom), held)
-        moved = held + self.step * (k.where(z > 0, 1, 0) - held)
-        rounded = k.divide((moved * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
-        self.slopes[s.index] = k.where(self.ambiguous[s.index] & ~negative, rounded, held)
-        return chosen * z + k.where(negative, k.take(relu.offset, self.dom), 0)
-
-
-def _stored(k: Kernels, slopes: list[Any], rows: int) -> Array:
-    if not slopes:
-        return np.zeros((rows, 0), dtype=np.uint8)
-    flat = np.concatenate([k.numpy(s).reshape(rows, -1) for s in slopes], axis=1)
-    return np.rint(flat * SLOPE_STEPS).astype(np.uint8)
-
-
-def tape_slopes(tape: Tape) -> Array:
-    """``D N`` bool: the lower slopes (0 or 1) of the tape's intermediate bounds."""
-    k = tape.kernels
-    if not tape.relus:
-        return np.zeros((len(tape), 0), dtype=bool)
-    return np.concatenate([k.numpy(r.lower) > 0.5 for r in tape.relus], axis=1)
-
-
-def refined_neurons(tape: Tape) -> Array:
-    """``D N`` bool: neurons whose input was bounded backwards."""
-    k = tape.kernels
-    if not tape.relus:
-        return np.zeros((len(tape), 0), dtype=bool)
-    return np.concatenate([np.asarray(k.numpy(r.refined), dtype=bool) for r in tape.relus], axis=1)
+    best = improve(tape, dom, run, len(tape.plan.steps), iterations)
+    parameters = (
+        stored_parameters(tape, best.choices, len(boxes)) if keep_slopes else Parameters.none(len(boxes))
+    )
+    return SlopeResult(best.lower, best.a, best.pad, parameters)

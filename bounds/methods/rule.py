@@ -1,8 +1,8 @@
 """The bounding rule: intervals, a forward affine pass, and backward rows where they are needed.
 
 This is the rule that docs/reference/certificate.md states and the independent checker recomputes:
-one pass over the steps; every rectifier's input is bounded by interval arithmetic, intersected with the
-range of a forward affine form, and elements still ambiguous are bounded backwards.
+one pass over the steps; every nonlinear step's operands are bounded by interval arithmetic, intersected with
+the range of a forward affine form, and elements on which the step is not affine are bounded backwards.
 """
 
 from __future__ import annotations
@@ -16,9 +16,21 @@ import numpy as np
 
 from bounds.ball import Ball, BoundBall
 from bounds.methods.backward import Rows, backward, concretize
+from bounds.methods.improve import improve
 from bounds.methods.tape import Stopped, Tape
 from bounds.numerics import LARGEST_SUM, box_to_centre
-from bounds.plan import AffineStep, InputStep, Plan, ReluStep
+from bounds.plan import (
+    AffineStep,
+    InputStep,
+    NonlinearStep,
+    Plan,
+    ReluStep,
+    ScalarStep,
+    Step,
+)
+from bounds.relax.base import Choice, Form, Relaxation, spread_of
+from bounds.relax.elementwise import bends, relax_scalar, scalar_range, upwards
+from bounds.relax.product import product_range, relax_product
 from bounds.relax.relu import relax_relu
 
 # a forward form costs about as much as `input_size` extra evaluations; beyond this many inputs
@@ -32,7 +44,8 @@ class Rule:
 
     Attributes:
         forward: run the forward affine pass (pays for few inputs).
-        refine: bound ambiguous neurons backwards (otherwise intervals only).
+        refine: bound operands of nonlinear steps backwards (otherwise intervals only).
+        sharpen: steps of optimisation for the rows of intermediate bounds.
         row_bytes: packed rows are processed in pieces of about this many bytes.
         ball: all points of interest lie in it as well.
         should_stop: polled between pieces; when true :class:`Stopped` is raised.
@@ -40,17 +53,10 @@ class Rule:
 
     forward: bool = True
     refine: bool = True
+    sharpen: int = 0
     row_bytes: int = 4_000_000
     ball: Ball | None = None
     should_stop: Callable[[], bool] = lambda: False
-
-
-@dataclass(slots=True)
-class _Form:
-    """Forward affine form ``G e + g +- rho`` over e in [-1, 1]^d: ``rows`` is ``D (d + 1) n`` (g last)."""
-
-    rows: Any
-    rho: Any
 
 
 def relax_boxes(plan: Plan, lo: Any, hi: Any, rule: Rule) -> Tape:
@@ -62,7 +68,7 @@ def relax_boxes(plan: Plan, lo: Any, hi: Any, rule: Rule) -> Tape:
         rule: see :class:`Rule`.
 
     Returns:
-        The tape, with a relaxation for every rectifier and ranges for every output.
+        The tape, with a relaxation for every nonlinear step and ranges for every output.
 
     Soundness: every interval holds all values that the (real, or rounded) network takes on the box.
     """
@@ -88,10 +94,18 @@ class _Pass:
         if rule.ball is not None and p.u:  # the 2-norm is no rational: exact arithmetic uses the box
             self.tape.ball = _in_precision(rule.ball, self.k)
         self.intervals: dict[int, tuple[Any, Any]] = {}
-        self.forms: dict[int, _Form] = {}
+        self.forms: dict[int, Form] = {}
         self.forward = rule.forward
-        last = {s: i for i, step in enumerate(plan.steps) for s in _reads(step)}
+        last = {s: i for i, step in enumerate(plan.steps) for s in step.sources}
         self.last = {s: i for s, i in last.items() if s not in plan.outputs}
+        # operands of nonlinear steps that are themselves nonlinear: nobody else pays for rounding there
+        self.between = {
+            s
+            for step in plan.nonlinear
+            for s in step.sources
+            if isinstance(plan.steps[plan.producer[s]], NonlinearStep)
+        }
+        self.boxlike = boxlike_slots(plan)
 
     def run(self) -> Tape:
         for i, step in enumerate(self.plan.steps):
@@ -100,11 +114,11 @@ class _Pass:
             elif isinstance(step, AffineStep):
                 self._affine(step)
             else:
-                self._relu(step)
+                self._nonlinear(step)
             lo, hi = self.intervals[step.slot]
-            if self.plan.fanout[step.slot] > 1:
+            if self.plan.fanout[step.slot] > 1 or (step.slot in self.between and self.k.precision.u):
                 self.tape.magnitude[step.slot] = self.k.max0(self.k.maximum(abs(lo), abs(hi)))
-            for s in _reads(step):
+            for s in step.sources:
                 if self.last.get(s) == i:
                     self.intervals.pop(s, None)
                     self.forms.pop(s, None)
@@ -124,7 +138,7 @@ class _Pass:
         columns = np.arange(width)
         rows[:, self.k.array(step.start + columns), self.k.array(columns)] = r
         rows[:, -1, :] = c
-        self.forms[step.slot] = _Form(rows, self.k.zeros(d, width))
+        self.forms[step.slot] = Form(rows, self.k.zeros(d, width))
 
     def _affine(self, step: AffineStep) -> None:
         k, p, m = self.k, self.k.precision, step.map
@@ -183,83 +197,214 @@ class _Pass:
             rho = rho + coefficient * m.bias_abs
         if p.u:
             rho = rho * p.slack(m.terms + width + 8)
-        self.forms[step.slot] = _Form(rows, rho)
-        lo, hi = self.intervals[step.slot]
-        centre = rows[:, -1, :]
-        reach = k.sum(abs(rows[:, :-1, :]), 1) + rho
+        self.forms[step.slot] = Form(rows, rho)
+        self._intersect(step.slot)
+
+    def _nonlinear(self, step: NonlinearStep) -> None:
+        k, p = self.k, self.k.precision
+        intervals = [self.intervals[s] for s in step.sources]
+        refined = [(lo < 0) & (lo > 0) for lo, _ in intervals]  # none
+        if self.rule.refine:
+            for i, s in enumerate(step.sources):
+                lo, hi, refined[i] = self._refine(s, *intervals[i], self._wanted(step, i, intervals))
+                intervals[i] = (lo, hi)
+        forms = [self.forms.get(s) if self.forward else None for s in step.sources]
+        spreads = [spread_of(f) for f in forms]
+        relaxation, lo, hi = self._relax(step, intervals, spreads)
+        relaxation.refined = tuple(refined)
+        self.tape.relaxations.append(relaxation)
+        self.intervals[step.slot] = (lo, hi)
+        if p.u and not isinstance(step, ReluStep):
+            # underflow of coefficients, of intercepts, and on the way of both
+            reach = [k.total(k.max0(k.maximum(abs(a), abs(b)))) for a, b in intervals]
+            self.tape.eta = self.tape.eta + 4 * p.eta * (sum(reach) + 4 * step.size)
+        if self.forward:
+            form = relaxation.form(tuple(f for f in forms if f is not None))
+            error = self.tape.error.get(step.slot)
+            if error is not None:
+                form.rho = (form.rho + error) * (1 + 2 * p.u)
+            self.forms[step.slot] = form
+            if not isinstance(step, ReluStep):
+                self._intersect(step.slot)
+
+    def _wanted(self, step: NonlinearStep, operand: int, intervals: list[tuple[Any, Any]]) -> Any:
+        """``D n`` bool: elements of an operand whose interval is worth bounding backwards."""
+        lo, hi = intervals[operand]
+        if isinstance(step, ReluStep):
+            return (lo < 0) & (hi > 0)
+        if isinstance(step, ScalarStep):
+            return bends(self.k, step.function, lo, hi)
+        other = intervals[1 - operand]
+        return (lo < hi) & (other[0] < other[1])
+
+    def _relax(
+        self, step: NonlinearStep, intervals: list[tuple[Any, Any]], spreads: list[Any]
+    ) -> tuple[Relaxation, Any, Any]:
+        """The relaxation, and the interval of the value; books what the network itself may round off."""
+        k = self.k
+        lo, hi = intervals[0]
+        if isinstance(step, ReluStep):
+            return relax_relu(k, lo, hi, spreads[0]), k.maximum(lo, 0), k.maximum(hi, 0)
+        if isinstance(step, ScalarStep):
+            relaxation = relax_scalar(k, step.function, lo, hi, spreads[0])
+            below, above = scalar_range(k, step.function, lo, hi)
+            if not step.rounds:
+                return relaxation, below, above
+            error = self._model_error(step, lo, hi)
+        else:
+            relaxation = relax_product(k, intervals[0], intervals[1], (spreads[0], spreads[1]))
+            below, above = product_range(k, *intervals)
+            if not step.network:
+                return relaxation, below, above
+            size = k.max0(k.maximum(abs(below), abs(above)))
+            size = k.where(size < LARGEST_SUM, size, math.inf)
+            error = (step.network * size + step.network_eta) * (1 + 4 * k.precision.u)
+        self.tape.error[step.slot] = error
+        size = 4 * k.precision.u * (k.maximum(abs(below), abs(above)) + error)
+        return relaxation, (below - error) - size, (above + error) + size
+
+    def _model_error(self, step: ScalarStep, lo: Any, hi: Any) -> Any:
+        """``n``: the network's own rounding of a scalar step, over all boxes of the block."""
+        k = self.k
+        if not step.modelled:
+            return k.zeros(step.size) + math.inf
+        low, high = k.numpy(-k.max0(-lo)), k.numpy(k.max0(hi))
+        return upwards(k, step.function.model_error(low, high) * (1 + 2.0**-40))
+
+    def _intersect(self, slot: int) -> None:
+        """Intersects a slot's interval with the range of its form."""
+        lo, hi = self.intervals[slot]
+        below, above = self._range(self.forms[slot])
+        self.intervals[slot] = (self.k.maximum(lo, below), self.k.minimum(hi, above))
+
+    def _range(self, form: Form) -> tuple[Any, Any]:
+        k, p = self.k, self.k.precision
+        centre = form.rows[:, -1, :]
+        reach = k.sum(abs(form.rows[:, :-1, :]), 1) + form.rho
         if p.u:
-            reach = reach * p.slack(width + 4) + 2 * p.u * (abs(centre) + reach)
+            reach = reach * p.slack(self.plan.input_size + 5) + 2 * p.u * (abs(centre) + reach)
             # a form may overflow where the interval does not; it then says nothing
             says = abs(centre) + reach < math.inf
             reach, centre = k.where(says, reach, math.inf), k.where(says, centre, 0)
-        self.intervals[step.slot] = (k.maximum(lo, centre - reach), k.minimum(hi, centre + reach))
+        return centre - reach, centre + reach
 
-    def _relu(self, step: ReluStep) -> None:
-        k, p = self.k, self.k.precision
-        lo, hi = self.intervals[step.source]
-        refined = (lo < 0) & (lo > 0)  # none
-        if self.rule.refine:
-            lo, hi, refined = self._refine(step, lo, hi)
-        form = self.forms.get(step.source) if self.forward else None
-        spread = None if form is None else abs(form.rows[:, :-1, :])
-        relu = relax_relu(k, lo, hi, spread)
-        relu.refined = refined
-        self.tape.relus.append(relu)
-        self.intervals[step.slot] = (k.maximum(lo, 0), k.maximum(hi, 0))
-        if form is None:
-            return
-        half = relu.offset / 2
-        slope = relu.upper
-        rows = form.rows * slope[:, None, :]
-        rows[:, -1, :] += half
-        rho = form.rho * slope + half
-        if p.u:
-            # slope products and the shift: at most 3u of everything they touch; stable ones are exact
-            q = (k.sum(abs(rows), 1) + rho) * p.slack(self.plan.input_size + 4)
-            wider = rho * (1 + 4 * p.u) + 4 * p.u * q + p.eta * (self.plan.input_size + 4)
-            rho = k.where(relu.ambiguous, wider, rho)
-        self.forms[step.slot] = _Form(rows, rho)
+    def _refine(self, slot: int, lo: Any, hi: Any, wanted: Any) -> tuple[Any, Any, Any]:
+        """Backward bounds for the wanted elements of a slot.
 
-    def _refine(self, step: ReluStep, lo: Any, hi: Any) -> tuple[Any, Any, Any]:
-        """Backward bounds for the elements of a rectifier's input that are still ambiguous.
+        Elements that only move data are bounded where they come from, once.
 
         Returns:
             The intervals, and which elements were bounded (``D n`` bool).
         """
-        ambiguous = (lo < 0) & (hi > 0)
-        first = self.plan.producer[step.source]
+        none = wanted & ~wanted
+        origin, move = origin_of(self.plan, slot)
+        first = self.plan.producer[origin]
         source = self.plan.steps[first]
-        exact = not self.tape.relus and self.tape.ball is None
-        if not isinstance(source, AffineStep) or exact:
-            # intervals of the first layer are exact (up to rounding)
-            return lo, hi, ambiguous & ~ambiguous
-        boxes, elements = self.k.nonzero(ambiguous)
+        if self._is_exact(source):
+            # such intervals are exact (up to rounding)
+            return lo, hi, none
+        boxes, elements = self.k.nonzero(wanted)
         if len(boxes) == 0:
-            return lo, hi, ambiguous
-        self.tape.refined_rows += 2 * len(boxes)
+            return lo, hi, none
+        at = elements if move is None else move[self.k.numpy(elements)]
         lo, hi = self.k.copy(lo), self.k.copy(hi)
-        widest = max(self.plan.sizes[: step.slot + 1])
+        if move is None:
+            below, above = self._bound_all(source, first, boxes, elements)
+        else:
+            at = move[self.k.numpy(elements)]
+            kept = np.flatnonzero(at >= 0)  # the others are constants
+            boxes, elements = (self.k.take(i, self.k.array(kept)) for i in (boxes, elements))
+            size = self.plan.sizes[origin]
+            places, back = np.unique(self.k.numpy(boxes) * size + at[kept], return_inverse=True)
+            if not len(places):
+                return lo, hi, none
+            bounds = self._bound_all(source, first, self.k.array(places // size), self.k.array(places % size))
+            below, above = (self.k.take(b, self.k.array(back)) for b in bounds)
+            wanted = none
+            wanted[boxes, elements] = True
+        lo[boxes, elements] = self.k.maximum(lo[boxes, elements], below)
+        hi[boxes, elements] = self.k.minimum(hi[boxes, elements], above)
+        return lo, hi, wanted
+
+    def _is_exact(self, source: Step) -> bool:
+        """Whether intervals at a step's slot cannot be improved backwards."""
+        if isinstance(source, InputStep | ReluStep | ScalarStep):
+            return True
+        if self.tape.relaxations or self.tape.ball is not None:
+            return False
+        return self.forward or all(s in self.boxlike for s in source.sources)
+
+    def _bound_all(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
+        self.tape.refined_rows += 2 * len(boxes)
+        widest = max(self.plan.sizes[: source.slot + 1])
         piece = max(16, self.rule.row_bytes // (8 * widest))
+        parts: list[tuple[Any, Any]] = []
         for start in range(0, len(boxes), piece):
             if self.rule.should_stop():
                 raise Stopped
             b, e = boxes[start : start + piece], elements[start : start + piece]
-            below, above = self._bound_neurons(source, first, b, e)
-            lo[b, e] = self.k.maximum(lo[b, e], below)
-            hi[b, e] = self.k.minimum(hi[b, e], above)
-        return lo, hi, ambiguous
+            parts.append(self._bound_neurons(source, first, b, e))
+        below, above = ([p[i] for p in parts] for i in (0, 1))
+        return self.k.concat(below), self.k.concat(above)
 
-    def _bound_neurons(self, source: AffineStep, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
+    def _bound_neurons(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
         k, count = self.k, len(boxes)
+        dom = k.concat([boxes, boxes])
+        start = first if isinstance(source, AffineStep) else first + 1
+
+        def run(choices: list[Choice], record: list[Any]) -> tuple[Any, Any, Any]:
+            rows = self._unit_rows(source, elements, dom)
+            a = backward(self.tape, rows, start, choices or None, record or None)
+            return concretize(self.tape, a, rows), a, rows.pad
+
+        if self.rule.sharpen:
+            value = improve(self.tape, dom, run, start, self.rule.sharpen, tighten=False).lower
+        else:
+            value = run([], [])[0]
+        return value[:count], -value[count:]
+
+    def _unit_rows(self, source: Step, elements: Any, dom: Any) -> Rows:
+        """Rows that are the elements of a step's value, and their negatives."""
+        k, count = self.k, len(elements)
+        if not isinstance(source, AffineStep):
+            unit = k.unit_rows(elements, self.plan.sizes[source.slot])
+            zero = k.zeros(2 * count)
+            return Rows({source.slot: k.concat([unit, -unit])}, zero, zero, dom)
         parts = source.map.rows(elements)
         const = k.zeros(count) if source.map.bias is None else source.map.bias[elements]
         error = self.tape.error[source.slot][elements]
-        rows = Rows({}, k.concat([const, -const]), k.concat([error, error]), k.concat([boxes, boxes]))
+        rows = Rows({}, k.concat([const, -const]), k.concat([error, error]), dom)
         for s, part in zip(source.sources, parts, strict=True):
             rows.add(self.tape, s, k.concat([part, -part]))
-        a = backward(self.tape, rows, first)
-        value = concretize(self.tape, a, rows)
-        return value[:count], -value[count:]
+        return rows
+
+
+def origin_of(plan: Plan, slot: int) -> tuple[int, Any]:
+    """The slot whose elements a slot merely repeats, and where each comes from (None: the slot itself).
+
+    The index is ``n`` int64, -1 for a constant.
+    """
+    index: Any = None
+    while True:
+        step = plan.steps[plan.producer[slot]]
+        moves = step.map.moves if isinstance(step, AffineStep) else None
+        if moves is None:
+            return slot, index
+        assert isinstance(step, AffineStep)
+        index = moves if index is None else np.where(index >= 0, moves[np.maximum(index, 0)], -1)
+        slot = step.sources[0]
+
+
+def boxlike_slots(plan: Plan) -> frozenset[int]:
+    """Slots whose elements depend on one input element each, no two on the same: their values fill a box."""
+    found: set[int] = set()
+    for step in plan.steps:
+        if isinstance(step, AffineStep):
+            if step.map.separate and step.sources[0] in found:
+                found.add(step.slot)
+        elif isinstance(step, InputStep):
+            found.add(step.slot)
+    return frozenset(found)
 
 
 def _in_precision(ball: Ball, kernels: Any) -> BoundBall:
@@ -268,9 +413,3 @@ def _in_precision(ball: Ball, kernels: Any) -> BoundBall:
     moved = np.abs(ball.centre.astype(p.dtype).astype(np.float64) - ball.centre).sum()
     radius = (ball.radius + moved * (1 + 2.0**-20)) * (1 + 4 * p.u) + p.eta
     return BoundBall(kernels.array(ball.centre), kernels.array(np.abs(ball.centre)), float(radius), ball.norm)
-
-
-def _reads(step: Any) -> tuple[int, ...]:
-    if isinstance(step, AffineStep):
-        return step.sources
-    return (step.source,) if isinstance(step, ReluStep) else ()

@@ -9,26 +9,8 @@ from typing import Any
 from bounds.ball import BoundBall
 from bounds.kernels.base import Kernels
 from bounds.plan import Plan
-
-
-@dataclass(slots=True)
-class ReluRelaxation:
-    """The relaxation of one rectifier on every box of a block.
-
-    ``lower z <= relu(z) <= upper z + offset`` on ``[lo, hi]``; all arrays ``D n``. ``ambiguous`` marks
-    ``lo < 0 < hi``; elsewhere both lines are the function itself. ``spread`` (``D d n``, optional) is the
-    absolute sensitivity of z to each input over the box, from the forward pass. ``refined`` (``D n``
-    bool) marks elements of z that were bounded backwards.
-    """
-
-    lo: Any
-    hi: Any
-    lower: Any
-    upper: Any
-    offset: Any
-    ambiguous: Any
-    spread: Any = None
-    refined: Any = None
+from bounds.relax.base import Relaxation
+from bounds.relax.relu import ReluRelaxation
 
 
 class Stopped(Exception):
@@ -42,11 +24,12 @@ class Tape:
     Attributes:
         centre, radius: ``D d``, a ball around each box in working precision.
         reach: ``d``, the largest |x| in any box of the block.
-        relus: one relaxation per rectifier, as far as the pass has come.
-        error: per slot of an affine step the vector e (``n``): a row ``a`` at that slot pays ``|a| . e``
+        relaxations: one per nonlinear step, as far as the pass has come.
+        error: per slot of a step the vector e (``n``): a row ``a`` at that slot pays ``|a| . e``
             for all rounding between this slot and its operands (own, and the network's when asked).
-        magnitude: per slot with several readers the largest |value| (``n``): sums of rows there pay
-            ``u |a| . magnitude``.
+            Rectifiers have none.
+        magnitude: per slot with several readers, or between two nonlinear steps, the largest |value|
+            (``n``): sums and products of rows there pay ``u |a| . magnitude``.
         eta: cost of underflows in one backward pass.
         outputs: per output slot ``(lo, hi)``.
         ball: where given, every point of interest lies in this ball as well as in its box.
@@ -57,7 +40,7 @@ class Tape:
     centre: Any
     radius: Any
     reach: Any
-    relus: list[ReluRelaxation] = field(default_factory=list[ReluRelaxation])
+    relaxations: list[Relaxation] = field(default_factory=list[Relaxation])
     error: dict[int, Any] = field(default_factory=dict[int, Any])
     magnitude: dict[int, Any] = field(default_factory=dict[int, Any])
     eta: Any = 0.0
@@ -70,6 +53,11 @@ class Tape:
     def kernels(self) -> Kernels:
         """Backend and precision."""
         return self.plan.kernels
+
+    @property
+    def relus(self) -> list[ReluRelaxation]:
+        """The rectifiers' relaxations, in order."""
+        return [r for r in self.relaxations if isinstance(r, ReluRelaxation)]
 
     def __len__(self) -> int:
         return len(self.centre)

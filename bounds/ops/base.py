@@ -29,9 +29,13 @@ class AffineMap(abc.ABC):
         bias: ``n`` or None; bias_abs its absolute value.
         weight_error: bound on the relative error that converting the constants to the working
             precision made (0 when all are representable).
+        moves: where every element comes from (``n`` int64, -1 for a constant) if the map only moves them.
+        separate: every element depends on one element of one operand, and no two on the same.
     """
 
     terms: int = 1
+    moves: Array | None = None
+    separate: bool = False
 
     def __init__(self, kernels: Kernels, sizes: Sequence[int], size: int) -> None:
         self.kernels = kernels

@@ -20,6 +20,7 @@ class ScaleMap(AffineMap):
         flat = np.broadcast_to(scale, shape).reshape(-1)
         super().__init__(kernels, (flat.size,), flat.size)
         self.shape = shape
+        self.separate = True
         self._scale = self.constant(flat)
         self._abs = kernels.array(np.abs(flat))
         self.set_bias(np.broadcast_to(shift, shape).reshape(-1))
@@ -72,6 +73,7 @@ class TakeMap(AffineMap):
 
     def __init__(self, kernels: Kernels, index: Array, fill: Array | None, inner: int) -> None:
         index = index.reshape(-1).astype(np.intp)
+        self.moves = index
         super().__init__(kernels, (inner,), index.size)
         live = np.flatnonzero(index >= 0)
         source = index[live]
@@ -79,7 +81,7 @@ class TakeMap(AffineMap):
         self._whole = live.size == index.size
         counts = np.bincount(source, minlength=inner) if source.size else np.zeros(1, dtype=int)
         self.terms = max(1, int(counts.max()))
-        self._injective = self.terms == 1
+        self._injective = self.separate = self.terms == 1
         if fill is not None:
             self.set_bias(np.where(index < 0, np.broadcast_to(fill, index.shape), 0.0))
 

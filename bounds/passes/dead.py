@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bounds.graph import Graph, Op
 from bounds.passes.base import Rewriter, Rewritten
 
 
-def drop_dead(graph: Graph) -> tuple[Graph, dict[int, int]]:
-    """Returns the graph without dead nodes, and old id -> new id of those that stay."""
-    live = {p.node for p in graph.outputs} | {n.id for n in graph.nodes if n.op is Op.INPUT}
+def drop_dead(graph: Graph, keep: Iterable[int] = ()) -> tuple[Graph, dict[int, int]]:
+    """Returns the graph without dead nodes, and old id -> new id of those that stay (``keep`` among them)."""
+    live = {p.node for p in graph.outputs} | {n.id for n in graph.nodes if n.op is Op.INPUT} | set(keep)
     for node in reversed(graph.nodes):
         if node.id in live:
             live.update(node.inputs)

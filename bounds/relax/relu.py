@@ -2,12 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from bounds.kernels.base import Kernels
-from bounds.methods.tape import ReluRelaxation
+from bounds.relax.base import Choice, Form, Pushed, outward_form
 
 SLOPE_STEPS = 128  # lower slopes are chosen as multiples of 1/128: exact in every precision
+
+
+@dataclass(slots=True)
+class ReluRelaxation:
+    """The relaxation of one rectifier on every box of a block.
+
+    ``lower z <= relu(z) <= upper z + offset`` on ``[lo, hi]``; all arrays ``D n``. ``ambiguous`` marks
+    ``lo < 0 < hi``; elsewhere both lines are the function itself. A choice is ``(lower slope,)``.
+    """
+
+    kernels: Kernels
+    lo: Any
+    hi: Any
+    lower: Any
+    upper: Any
+    offset: Any
+    ambiguous: Any
+    spreads: tuple[Any, ...] = (None,)
+    refined: tuple[Any, ...] = field(default=(None,))
+
+    def initial(self, dom: Any) -> Choice:
+        return (self.kernels.take(self.lower, dom),)
+
+    def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
+        k = self.kernels
+        (low,) = self.initial(dom) if choice is None else choice
+        part, drop = k.relax(a, low, k.take(self.upper, dom), k.take(self.offset, dom))
+        # drop is a sum of terms of one sign, so its rounding is relative to itself
+        return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * abs(drop))
+
+    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
+        k, (held,) = self.kernels, choice
+        moved = held + step * (k.where(at[0] > 0, 1, 0) - held)
+        rounded = k.divide((moved * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
+        return (k.where(k.take(self.ambiguous, dom) & ~(arrived < 0), rounded, held),)
+
+    def tighten(self, dom: Any, choice: Choice) -> Choice:
+        del dom  # constants are always computed afresh
+        return choice
+
+    def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        k, negative = self.kernels, arrived < 0
+        slope = k.where(negative, k.take(self.upper, dom), choice[0])
+        return slope * at[0] + k.where(negative, k.take(self.offset, dom), 0)
+
+    def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
+        k = self.kernels
+        gap = k.where(self.ambiguous, k.minimum(-self.lo, self.hi), 0)
+        loss = k.maximum(arrived, 0) * gap[:, None, :] - k.minimum(arrived, 0) * self.offset[:, None, :]
+        return (k.sum(loss * weight[:, :, None], 1) / k.maximum(self.hi - self.lo, k.precision.eta),)
+
+    def form(self, forms: tuple[Form, ...]) -> Form:
+        k, form = self.kernels, forms[0]
+        half = self.offset / 2
+        rows = form.rows * self.upper[:, None, :]
+        rows[:, -1, :] += half
+        rho = form.rho * self.upper + half
+        # stable ones are exact
+        return Form(rows, k.where(self.ambiguous, outward_form(k, rows, rho, rows.shape[1] - 1), rho))
 
 
 def relax_relu(kernels: Kernels, lo: Any, hi: Any, spread: Any) -> ReluRelaxation:
@@ -29,5 +89,5 @@ def relax_relu(kernels: Kernels, lo: Any, hi: Any, spread: Any) -> ReluRelaxatio
         need = need + 5 * u * (slope * -lo + hi) + kernels.precision.eta
     lower = k.where(active | (ambiguous & (hi > -lo)), one, 0)
     return ReluRelaxation(
-        lo, hi, lower, k.where(active, one, slope), k.where(ambiguous, need, 0), ambiguous, spread
+        k, lo, hi, lower, k.where(active, one, slope), k.where(ambiguous, need, 0), ambiguous, (spread,)
     )

@@ -12,7 +12,6 @@ from backend_graphs import GRAPHS, HOW, TORCH_DEVICES, boxes_of, kernels_on, obj
 from bounds.kernels.numpy import NumpyKernels
 from bounds.methods.backward import Rows, backward
 from bounds.methods.objective import (
-    _Ascent,
     bound_objectives,
     compile_objectives,
     optimise_slopes,
@@ -20,6 +19,7 @@ from bounds.methods.objective import (
 from bounds.methods.rule import Rule, relax_boxes
 from bounds.numerics import FLOAT64
 from bounds.plan import compile_plan
+from bounds.relax.relu import ReluRelaxation
 
 torch = pytest.importorskip("torch", reason=HOW)
 pytestmark = [pytest.mark.torch, pytest.mark.parametrize("device", TORCH_DEVICES)]
@@ -113,23 +113,23 @@ def test_the_closed_form_gradient_in_the_slopes(
     tape = relax_boxes(compile_plan(graph, k), lo, hi, Rule())
     compiled = compile_objectives(tape.plan, o)
     boxes, picks = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
-    seen: list[tuple[int, Any, Any, Any]] = []
-    rectifier = _Ascent._rectifier
+    seen: list[tuple[Any, Any, Any, Any]] = []
+    ascend = ReluRelaxation.ascend
 
-    def spy(self: Any, s: Any, z: Any, arrived: Any) -> Any:
-        seen.append((s.index, self.slopes[s.index], z, arrived))
-        return rectifier(self, s, z, arrived)
+    def spy(self: Any, arrived: Any, dom: Any, choice: Any, at: Any, step: float) -> Any:
+        seen.append((self, choice[0], at[0], arrived))
+        return ascend(self, arrived, dom, choice, at, step)
 
-    monkeypatch.setattr(_Ascent, "_rectifier", spy)
+    monkeypatch.setattr(ReluRelaxation, "ascend", spy)
     optimise_slopes(tape, compiled, boxes, picks, 2, keep_slopes=False)
     count = len(tape.relus)
     for step in (seen[:count], seen[count:]):
-        assert [index for index, *_ in step] == list(range(count))
+        assert [id(relaxation) for relaxation, *_ in step] == [id(r) for r in tape.relus]
         slopes = [s.detach().clone().requires_grad_() for _, s, _, _ in step]
         picked, dom = k.array(picks), k.array(boxes)
         at = {slot: rows[picked] for slot, rows in compiled.at.items()}
         rows = Rows(at, compiled.const[picked], k.zeros(12), dom)
-        a = backward(tape, rows, len(tape.plan.steps), slopes) + compiled.inputs[picked]
+        a = backward(tape, rows, len(tape.plan.steps), [(s,) for s in slopes]) + compiled.inputs[picked]
         # rows.error pays for rounding and is no part of what is optimised
         value = rows.const + k.concretize(a, k.take(tape.centre, dom), k.take(tape.radius, dom))
         gradients = torch.autograd.grad(value.sum(), slopes)

@@ -171,7 +171,7 @@ def test_evidence_slopes_reprove():
     e = result.evidence
     assert e is not None and len(e.box) == int(result.refuted.sum()) > 0
     tape = relax_boxes(bounder.plan, lo, lo + 0.5, bounder.rule)
-    for box, group, row, slopes in zip(e.box, e.group, e.row, e.slopes, strict=True):
+    for box, group, row, slopes in zip(e.box, e.group, e.row, e.parameters.slopes, strict=True):
         s = source.start[group] + row
         own = [
             np.repeat((slopes[r.offset : r.offset + r.size] / SLOPE_STEPS)[None], len(tape), axis=0)

@@ -54,7 +54,7 @@ def sound_tape(graph, box, precision, rule, seed):
         count = len(box.lo)
         where, picks = np.repeat(np.arange(count), source.rows), np.tile(np.arange(source.rows), count)
         best = optimise_slopes(tape, compiled, where, picks, 3, keep_slopes=True)
-    assert best.slopes.max(initial=0) <= SLOPE_STEPS
+    assert best.parameters.slopes.max(initial=0) <= SLOPE_STEPS
     for b in range(count):
         x = points(rng, box.lo[b], box.hi[b], count=3)
         values = reference.evaluate_nodes(graph, x)

@@ -156,5 +156,10 @@ def _merge(
 
 def _entries(e: Evidence, keep: Array) -> Evidence:
     return replace(
-        e, box=e.box[keep], group=e.group[keep], row=e.row[keep], slopes=e.slopes[keep], exact=e.exact[keep]
+        e,
+        box=e.box[keep],
+        group=e.group[keep],
+        row=e.row[keep],
+        parameters=e.parameters.take(keep),
+        exact=e.exact[keep],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from bounds.domain import Domains
 from bounds.graph import Array
 from bounds.methods.bounder import Evidence
+from bounds.methods.parameters import Parameters
 
 
 class Tracer(Protocol):
@@ -24,22 +25,67 @@ class Tracer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class BoxRecord:
+    """What intermediate bounds of the nodes ``node`` used: parameters, and bits of refined elements."""
+
+    node: Array
+    slopes: Array
+    lines: Array
+    mixes: Array
+    refined: Array
+    refined_scalars: Array
+    refined_products: Array
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRecord:
+    """Evidence of one block, by node."""
+
+    node: Array
+    group: Array
+    row: Array
+    parameters: Parameters
+    exact: Array
+    boxes: BoxRecord
+
+
+def _packed(bits: Array) -> Array:
+    return np.packbits(bits, axis=1, bitorder="little")
+
+
 class TreeTracer:
     """Keeps the whole tree and all evidence, for a certificate."""
 
     def __init__(self) -> None:
         self.splits: list[tuple[Array, Array, Array, int]] = []
-        self.evidence: list[tuple[Array, Evidence]] = []
+        self.evidence: list[EvidenceRecord] = []
 
     def refuted(self, domains: Domains, evidence: Evidence) -> None:
         """Keeps the evidence with the nodes' ids; bits only of boxes that have any."""
         if len(evidence.box) == 0:
             return
         used, box = np.unique(evidence.box, return_inverse=True)
-        packed = np.packbits(evidence.box_slopes[used], axis=1, bitorder="little")
-        bounded = np.packbits(evidence.box_refined[used], axis=1, bitorder="little")
-        slim = replace(evidence, box=box, box_slopes=packed, box_refined=bounded)
-        self.evidence.append((domains.id[used], slim))
+        held, refined = evidence.box_parameters, evidence.box_refined
+        boxes = BoxRecord(
+            domains.id[used],
+            _packed(held.slopes[used] > 0),
+            held.lines[used],
+            held.mixes[used],
+            _packed(refined.neurons[used]),
+            _packed(refined.scalars[used]),
+            _packed(refined.products[used]),
+        )
+        self.evidence.append(
+            EvidenceRecord(
+                domains.id[used][box],
+                evidence.group,
+                evidence.row,
+                evidence.parameters,
+                evidence.exact,
+                boxes,
+            )
+        )
 
     def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:
         """Keeps the split."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from bounds.errors import LimitExceeded, SpecError
 
-from .formula import And, Bound, Formula, Not, NumberPool, Or, fold, negate_atom
+from .formula import ZERO, And, Bound, Formula, Not, NumberPool, Or, fold, negate_atom
 from .model import Case, Row
 
 MAX_DISJUNCTS = 1_000_000
@@ -45,6 +45,7 @@ def compile_cases(
     source: str = "",
     name_of: Callable[[int], str] = "X_{}".format,
     max_disjuncts: int = MAX_DISJUNCTS,
+    open_inputs: bool = False,
 ) -> tuple[Case, ...]:
     """Compiles the conjunction of ``asserted``.
 
@@ -54,19 +55,20 @@ def compile_cases(
         source: file name for messages.
         name_of: the written name of flat input i, for messages.
         max_disjuncts: safety limit on the expanded disjunction.
+        open_inputs: accept inputs without bounds; their cases are partial (see ``Case``).
 
     Returns:
         The cases; none at all when the formulas contradict each other without any input.
 
     Raises:
         LimitExceeded: the disjunctive normal form would be too large.
-        SpecError: an input has no lower or no upper bound.
+        SpecError: an input has no lower or no upper bound (and ``open_inputs`` is not set).
     """
     base, choices = _top_level(asserted)
     limit = _Limit(max_disjuncts, source)
     expanded = [_expand(choice, limit) for choice in choices]
     cubes = _product(expanded, limit)
-    return _Boxes(inputs, base, source, name_of).cases(cubes)
+    return _Boxes(inputs, base, source, name_of, open_inputs=open_inputs).cases(cubes)
 
 
 class _Limit:
@@ -185,9 +187,18 @@ def _product(factors: Sequence[list[_Cube]], limit: _Limit) -> list[_Cube]:
 class _Boxes:
     """Groups conjunctions by input box; see :func:`compile_cases`."""
 
-    def __init__(self, inputs: int, base: Iterable[Atom], source: str, name_of: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        base: Iterable[Atom],
+        source: str,
+        name_of: Callable[[int], str],
+        *,
+        open_inputs: bool,
+    ) -> None:
         self.source = source
         self.name_of = name_of
+        self.open_inputs = open_inputs
         self.lower: _Limits = [None] * inputs
         self.upper: _Limits = [None] * inputs
         self.rows = _apply(base, self.lower, self.upper)
@@ -196,7 +207,7 @@ class _Boxes:
 
     def cases(self, cubes: Iterable[_Cube]) -> tuple[Case, ...]:
         """The cases of the given conjunctions."""
-        found: dict[tuple[int, ...], tuple[_Side, _Side, list[tuple[Row, ...]]]] = {}
+        found: dict[tuple[int, ...], tuple[_Side, _Side, list[tuple[Row, ...]], bool]] = {}
         base_key: tuple[int, ...] | None = None
         for cube in cubes:
             bare = not any(isinstance(atom, Bound) for atom in cube)
@@ -205,10 +216,10 @@ class _Boxes:
                 continue
             lower, upper = self.lower.copy(), self.upper.copy()
             rows = (*self.rows, *_apply(cube, lower, upper))
-            exact_lower, exact_upper = self.complete(lower, upper, rows)
+            exact_lower, exact_upper, partial = self.complete(lower, upper, rows)
             # equal numbers are one object (NumberPool): identities group as values would, and hash fast
-            key = (*map(id, exact_lower), *map(id, exact_upper))
-            found.setdefault(key, (exact_lower, exact_upper, []))[2].append(rows)
+            key = (*map(id, exact_lower), *map(id, exact_upper), partial)
+            found.setdefault(key, (exact_lower, exact_upper, [], partial))[2].append(rows)
             if len(found) * len(key) > MAX_BOX_NUMBERS:
                 prefix = f"{self.source}: " if self.source else ""
                 what = (
@@ -217,18 +228,30 @@ class _Boxes:
                 raise LimitExceeded(f"{what}; split it into several properties")
             if bare and _gap(self.lower) < 0 and _gap(self.upper) < 0:
                 base_key = key
-        return tuple(Case(lower, upper, tuple(rows)) for lower, upper, rows in found.values())
+        return tuple(Case(low, high, tuple(rows), partial=p) for low, high, rows, p in found.values())
 
-    def complete(self, lower: _Limits, upper: _Limits, rows: Sequence[Row]) -> tuple[_Side, _Side]:
-        """Insists on a bound on every side, taking missing ones from rows over inputs only."""
+    def complete(self, lower: _Limits, upper: _Limits, rows: Sequence[Row]) -> tuple[_Side, _Side, bool]:
+        """A bound on every side, missing ones taken from rows over inputs only; whether some were made up."""
         self.imply(lower, upper, rows)
+        partial = self.open_inputs and (_gap(lower) >= 0 or _gap(upper) >= 0)
+        if partial:
+            self.sample(lower, upper)
         for limits, word, op in ((lower, "lower", ">="), (upper, "upper", "<=")):
             gap = _gap(limits)
             if gap >= 0:
                 name = self.name_of(gap)
                 missing = f"input {name} has no {word} bound, but inputs must lie in a box"
                 raise SpecError(f"{missing}; add (assert ({op} {name} ...))", file=self.source)
-        return tuple(v for v in lower if v is not None), tuple(v for v in upper if v is not None)
+        return tuple(v for v in lower if v is not None), tuple(v for v in upper if v is not None), partial
+
+    def sample(self, lower: _Limits, upper: _Limits) -> None:
+        """Makes up the missing bounds, in place, as far from the known ones as those are from zero."""
+        reach = max((abs(v) for v in (*lower, *upper) if v is not None), default=ZERO) + 1
+        for i, (lo, hi) in enumerate(zip(lower, upper, strict=True)):
+            if lo is None:
+                lower[i] = self.pool(-reach if hi is None else min(hi, ZERO) - reach)
+            if hi is None:
+                upper[i] = self.pool(reach if lo is None else max(lo, ZERO) + reach)
 
     def imply(self, lower: _Limits, upper: _Limits, rows: Sequence[Row]) -> None:
         """Fills missing bounds that follow from rows over inputs, in place.
@@ -241,7 +264,7 @@ class _Boxes:
             if _gap(lower) < 0 and _gap(upper) < 0:
                 return
             if only_inputs is None:
-                only_inputs = [r for r in rows if not r.outputs]
+                only_inputs = [r for r in rows if not r.outputs and not r.products]
             if not sum(_imply_from(row, lower, upper, self.pool) for row in only_inputs):
                 return
 

@@ -18,12 +18,16 @@ def emit_vnnlib1(prop: Property) -> str:
     Numbers without an exact decimal notation are avoided by multiplying the comparison out.
 
     Raises:
-        BadInput: VNN-LIB 1.0 cannot express it (several networks, hidden nodes, 1- or 2-norm balls).
+        BadInput: VNN-LIB 1.0 cannot express it (several networks, hidden nodes, balls, products).
     """
     if len(prop.networks) != 1 or any(v.kind == "hidden" for v in prop.variables):
         raise BadInput("VNN-LIB 1.0 has one network and no hidden nodes; save the property as JSON instead")
     if any(case.ball is not None for case in prop.cases):
         raise BadInput("VNN-LIB 1.0 has no 1-norm or 2-norm balls; save the property as JSON instead")
+    if any(row.products for case in prop.cases for rows in case.disjuncts for row in rows):
+        raise BadInput("VNN-LIB 1.0 has no products of variables; save the property as JSON instead")
+    if any(case.partial for case in prop.cases):
+        raise BadInput("an input has no bounds, and the box read is only a part of what is allowed; bound it")
     lines = [f"(declare-const X_{i} Real)" for i in range(prop.input_size)]
     lines += [f"(declare-const Y_{i} Real)" for i in range(prop.output_size)]
     if len(prop.cases) == 1:

@@ -16,12 +16,14 @@ MAX_BYTES = 1 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def load(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Property:
+def load(path: str | Path, *, max_bytes: int = MAX_BYTES, open_inputs: bool = False) -> Property:
     """Reads a property file: VNN-LIB 1.0 or 2.0, or a built property's JSON; gzip is recognised.
 
     Args:
         path: the file; when it does not exist, ``path`` + ``.gz`` is tried.
         max_bytes: limit on the size after decompression.
+        open_inputs: accept inputs without bounds: a box is made up for them, in which counterexamples
+            may be looked for, and ``Case.partial`` says that nothing can be proved on it.
 
     Raises:
         BadInput: the file cannot be read.
@@ -37,10 +39,12 @@ def load(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Property:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"{file}: cannot read the property ({reason}); check the path") from None
-    return loads(data, source=str(path), max_bytes=max_bytes)
+    return loads(data, source=str(path), max_bytes=max_bytes, open_inputs=open_inputs)
 
 
-def loads(data: bytes | str, *, source: str = "", max_bytes: int = MAX_BYTES) -> Property:
+def loads(
+    data: bytes | str, *, source: str = "", max_bytes: int = MAX_BYTES, open_inputs: bool = False
+) -> Property:
     """Like :func:`load`, from the contents of a file."""
     raw = data.encode() if isinstance(data, str) else decompress(data, source=source, max_bytes=max_bytes)
     if len(raw) > max_bytes:
@@ -52,7 +56,7 @@ def loads(data: bytes | str, *, source: str = "", max_bytes: int = MAX_BYTES) ->
     if not text.strip():
         raise SpecError("the file is empty; expected a VNN-LIB property", file=source or "<property>")
     build = _vnnlib2 if vnnlib2.is_vnnlib2(text) else _vnnlib1
-    return build(text, source, digest)
+    return build(text, source, digest, open_inputs=open_inputs)
 
 
 def decompress(data: bytes, *, source: str = "", max_bytes: int = MAX_BYTES) -> bytes:
@@ -96,15 +100,17 @@ def decode(raw: bytes, source: str) -> str:
         raise SpecError(what, file=source or "<property>", line=line, column=column) from None
 
 
-def _vnnlib1(text: str, source: str, digest: str) -> Property:
+def _vnnlib1(text: str, source: str, digest: str, *, open_inputs: bool) -> Property:
     parsed = vnnlib1.parse(text, source)
-    cases = compile_cases(parsed.asserted, parsed.inputs, source=source)
+    cases = compile_cases(parsed.asserted, parsed.inputs, source=source, open_inputs=open_inputs)
     variables = (Variable("X", "input", (parsed.inputs,)), Variable("Y", "output", (parsed.outputs,)))
     return Property(variables, cases, source=source, sha256=digest)
 
 
-def _vnnlib2(text: str, source: str, digest: str) -> Property:
+def _vnnlib2(text: str, source: str, digest: str, *, open_inputs: bool) -> Property:
     parsed = vnnlib2.parse(text, source)
     names = parsed.input_names
-    cases = compile_cases(parsed.asserted, len(names), source=source, name_of=names.__getitem__)
+    cases = compile_cases(
+        parsed.asserted, len(names), source=source, name_of=names.__getitem__, open_inputs=open_inputs
+    )
     return Property(parsed.variables, cases, parsed.networks, "vnnlib-2", source, digest)

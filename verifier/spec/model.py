@@ -8,21 +8,39 @@ numbers are exact rationals; nothing here knows networks' inner layers, bounds o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+
+class Power(NamedTuple):
+    """``y_element ** exponent`` (``output``), or ``x_element ** exponent``; the exponent is at least 1."""
+
+    output: bool
+    element: int
+    exponent: int
+
+
+# a product of powers of distinct variables, sorted (inputs first), of degree at least 2
+Monomial: TypeAlias = tuple[Power, ...]
+
+NO_PRODUCTS: Mapping[Monomial, Fraction] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A linear atom over flat inputs ``x`` and flat outputs ``y``: ``expr <= 0`` or ``expr < 0``.
+    """A polynomial atom over flat inputs ``x`` and flat outputs ``y``: ``expr <= 0`` or ``expr < 0``.
 
-    ``expr = sum outputs[i] y_i + sum inputs[j] x_j + constant``.
+    ``expr = sum outputs[i] y_i + sum inputs[j] x_j + sum products[m] m + constant``; in most properties
+    there are no ``products``, and the atom is linear.
     """
 
     outputs: Mapping[int, Fraction]
     inputs: Mapping[int, Fraction]
     constant: Fraction
     strict: bool = False
+    products: Mapping[Monomial, Fraction] = field(default_factory=lambda: NO_PRODUCTS)
 
     def value(self, x: Mapping[int, Fraction], y: Mapping[int, Fraction]) -> Fraction:
         """Exact value of ``expr``; ``x`` and ``y`` must hold every index that occurs."""
@@ -31,6 +49,10 @@ class Row:
             total += c * y[i]
         for j, c in self.inputs.items():
             total += c * x[j]
+        for monomial, c in self.products.items():
+            for output, element, exponent in monomial:
+                c = c * (y if output else x)[element] ** exponent
+            total += c
         return total
 
     def holds(self, value: Fraction) -> bool:
@@ -70,12 +92,15 @@ class Case:
         disjuncts: unsafe if any disjunct has all its rows true. An empty disjunct is always true.
         ball: where given, only inputs that also lie in this ball count. The box contains the part of
             the ball that counts, so ignoring the ball is sound for proofs, not for counterexamples.
+        partial: the inputs are not all bounded, and the box is only a part of what is allowed: good for
+            counterexamples, not for proofs.
     """
 
     lower: tuple[Fraction, ...]
     upper: tuple[Fraction, ...]
     disjuncts: tuple[tuple[Row, ...], ...]
     ball: Ball | None = None
+    partial: bool = False
 
     @property
     def empty(self) -> bool:

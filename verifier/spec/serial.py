@@ -14,12 +14,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, cast
 
-from bounds.errors import LimitExceeded, SpecError
+from bounds.errors import BadInput, LimitExceeded, SpecError
 
-from .model import Ball, Case, NetworkRef, Property, Row, Variable
+from .formula import MAX_DEGREE
+from .model import NO_PRODUCTS, Ball, Case, Monomial, NetworkRef, Power, Property, Row, Variable
 
 FORMAT = "surebound-property"
-VERSION = 1
+VERSION = 2  # 1 where no row has products: version 1 does not know them
 _NUMBER = re.compile(r"(-?[0-9]+)(?:/([1-9][0-9]*))?")
 
 
@@ -27,6 +28,7 @@ def to_json(prop: Property) -> str:
     """Canonical JSON text of what the property means (not of where it came from).
 
     Raises:
+        BadInput: an input has no bounds.
         LimitExceeded: a number has more digits than Python converts (4300).
     """
     variables = [
@@ -35,7 +37,11 @@ def to_json(prop: Property) -> str:
         for v in prop.variables
     ]
     networks = [{"name": n.name, "relation": n.relation, "same_as": n.same_as} for n in prop.networks]
-    document = {"format": FORMAT, "version": VERSION, "variables": variables, "networks": networks}
+    products = any(row.products for case in prop.cases for rows in case.disjuncts for row in rows)
+    if any(case.partial for case in prop.cases):
+        raise BadInput("an input of the property has no bounds; bound it before saving the property")
+    version = VERSION if products else 1
+    document = {"format": FORMAT, "version": version, "variables": variables, "networks": networks}
     try:
         document["cases"] = [_case_out(c) for c in prop.cases]
     except ValueError:
@@ -69,8 +75,8 @@ def from_json(text: str, *, source: str = "") -> Property:
             "JSON nested too deeply, or a huge number in it; is this a property?", file=where
         ) from None
     try:
-        if document["format"] != FORMAT or document["version"] != VERSION:
-            raise ValueError(f"format is not {FORMAT} version {VERSION}")
+        if document["format"] != FORMAT or document["version"] not in {1, VERSION}:
+            raise ValueError(f"format is not {FORMAT} version 1 or {VERSION}")
         variables = [_variable_in(v) for v in _list(document["variables"])]
         names = [v.name for v in variables]
         if len(set(names)) != len(names):
@@ -103,6 +109,13 @@ def _terms_out(terms: Mapping[int, Fraction]) -> list[list[int | str]]:
     return [[i, number_out(terms[i])] for i in sorted(terms)]
 
 
+def _products_out(products: Mapping[Monomial, Fraction]) -> list[list[Any]]:
+    return [
+        [[["y" if p.output else "x", p.element, p.exponent] for p in m], number_out(products[m])]
+        for m in sorted(products)
+    ]
+
+
 def _case_out(case: Case) -> dict[str, Any]:
     result: dict[str, Any] = {
         "lower": [number_out(v) for v in case.lower],
@@ -111,6 +124,7 @@ def _case_out(case: Case) -> dict[str, Any]:
             [
                 {"y": _terms_out(r.outputs), "x": _terms_out(r.inputs)}
                 | {"c": number_out(r.constant), "strict": r.strict}
+                | ({"p": _products_out(r.products)} if r.products else {})
                 for r in rows
             ]
             for rows in case.disjuncts
@@ -167,11 +181,37 @@ def _terms_in(value: object, size: int) -> dict[int, Fraction]:
     return terms
 
 
+def _products_in(value: object, inputs: int, outputs: int) -> dict[Monomial, Fraction]:
+    products: dict[Monomial, Fraction] = {}
+    for pair in _list(value):
+        powers, coefficient = _list(pair)
+        monomial = tuple(_power_in(p, inputs, outputs) for p in _list(powers))
+        distinct = len({p[:2] for p in monomial}) == len(monomial)
+        degree = sum(p.exponent for p in monomial)
+        if monomial in products or not distinct or list(monomial) != sorted(monomial) or degree < 2:
+            raise ValueError("a product is repeated, not sorted, or of degree below 2")
+        if degree > MAX_DEGREE:
+            raise ValueError(f"a product has a degree over {MAX_DEGREE}")
+        products[monomial] = number_in(coefficient)
+    return products
+
+
+def _power_in(value: object, inputs: int, outputs: int) -> Power:
+    kind, index, exponent = _list(value)
+    if kind not in ("x", "y") or type(index) is not int or type(exponent) is not int:
+        raise ValueError("a factor is not of the form [x or y, index, exponent]")
+    if not 0 <= index < (outputs if kind == "y" else inputs) or exponent < 1:
+        raise ValueError("a factor's index or exponent is out of range")
+    return Power(kind == "y", index, exponent)
+
+
 def _row_in(value: Mapping[str, Any], inputs: int, outputs: int) -> Row:
     strict = value["strict"]
     if type(strict) is not bool:
         raise ValueError("'strict' must be true or false")
-    return Row(_terms_in(value["y"], outputs), _terms_in(value["x"], inputs), number_in(value["c"]), strict)
+    terms = _terms_in(value["y"], outputs), _terms_in(value["x"], inputs)
+    products = _products_in(value["p"], inputs, outputs) if "p" in value else NO_PRODUCTS
+    return Row(*terms, number_in(value["c"]), strict, products)
 
 
 def _case_in(value: Mapping[str, Any], inputs: int, outputs: int) -> Case:

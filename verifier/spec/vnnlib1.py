@@ -22,10 +22,10 @@ from .formula import (
     And,
     Bound,
     Formula,
-    Linear,
     Not,
     NumberPool,
     Or,
+    Term,
     combine,
     compare,
     constant,
@@ -69,7 +69,7 @@ class _Done:
 
 
 _DONE = _Done()
-_Value: TypeAlias = Formula | Linear | _Word | _Done
+_Value: TypeAlias = Formula | Term | _Word | _Done
 _Words: TypeAlias = tuple[str, str, str]
 
 
@@ -290,20 +290,20 @@ class _Parser:
             self.fail(f"expected a formula but found {_quote(value.text)}; write a comparison", value.at)
         return self.fail(f"'{frame.head}' needs formulas, but an argument is a term", frame.at)
 
-    def term(self, value: _Value, frame: _Frame) -> Linear:
+    def term(self, value: _Value, frame: _Frame) -> Term:
         """Insists on an arithmetic term."""
-        if isinstance(value, Linear):
+        if isinstance(value, Term):
             return value
         if isinstance(value, _Word):
             return self.lookup(value.text, value.at)
         return self.fail(f"'{frame.head}' needs arithmetic terms, but an argument is a formula", frame.at)
 
-    def lookup(self, word: str, at: int) -> Linear:
+    def lookup(self, word: str, at: int) -> Term:
         """The term a word stands for: a declared variable or a decimal literal."""
         variable = self.declared.get(word)
         if variable is not None:
             is_input, index = variable
-            return Linear({}, {index: ONE}, ZERO) if is_input else Linear({index: ONE}, {}, ZERO)
+            return Term({}, {index: ONE}, ZERO) if is_input else Term({index: ONE}, {}, ZERO)
         return constant(self.number(word, at))
 
     def number(self, word: str, at: int) -> Fraction:
@@ -348,13 +348,13 @@ def _quote(word: str) -> str:
     return ascii(shown)
 
 
-def _sum(parser: _Parser, frame: _Frame) -> Linear:
+def _sum(parser: _Parser, frame: _Frame) -> Term:
     if not frame.args:
         parser.arity(frame, "at least 1 term")
     return combine([(ONE, parser.term(a, frame)) for a in frame.args])
 
 
-def _difference(parser: _Parser, frame: _Frame) -> Linear:
+def _difference(parser: _Parser, frame: _Frame) -> Term:
     if not frame.args:
         parser.arity(frame, "at least 1 term")
     first, *rest = (parser.term(a, frame) for a in frame.args)
@@ -363,16 +363,17 @@ def _difference(parser: _Parser, frame: _Frame) -> Linear:
     return combine([(ONE, first), *((-ONE, term) for term in rest)])
 
 
-def _product(parser: _Parser, frame: _Frame) -> Linear:
+def _product(parser: _Parser, frame: _Frame) -> Term:
     if not frame.args:
         parser.arity(frame, "at least 1 term")
-    result = product([parser.term(a, frame) for a in frame.args])
-    if result is None:
-        parser.fail("product of two variables: polynomial atoms are not supported yet", frame.at)
-    return result
+    terms = [parser.term(a, frame) for a in frame.args]
+    if sum(not t.is_constant for t in terms) > 1:
+        what = "product of two variables: VNN-LIB 1.0 has linear terms only"
+        parser.fail(f"{what}; write the property in VNN-LIB 2.0", frame.at)
+    return product(terms)
 
 
-def _quotient(parser: _Parser, frame: _Frame) -> Linear:
+def _quotient(parser: _Parser, frame: _Frame) -> Term:
     if len(frame.args) < 2:
         parser.arity(frame, "at least 2 terms")
     result, *divisors = (parser.term(a, frame) for a in frame.args)
@@ -383,7 +384,7 @@ def _quotient(parser: _Parser, frame: _Frame) -> Linear:
     return result
 
 
-_ARITHMETIC: dict[str, Callable[[_Parser, _Frame], Linear]] = {
+_ARITHMETIC: dict[str, Callable[[_Parser, _Frame], Term]] = {
     "+": _sum,
     "-": _difference,
     "*": _product,

@@ -24,13 +24,15 @@ from bounds.errors import SpecError
 
 from .exact import decimal_literal
 from .formula import (
+    MAX_DEGREE,
+    MAX_TERMS,
     ONE,
     ZERO,
     And,
     Formula,
-    Linear,
     NumberPool,
     Or,
+    Term,
     combine,
     compare,
     constant,
@@ -64,6 +66,7 @@ _OPERATORS = {
     "Equal": "==",
     "NotEqual": "!=",
 }
+_RELATED = re.compile(r"\(\s*declare-network\s+(\w+)\s*(\(\s*isomorphic-to\s+(\w+)\s*\))")
 _SYNTAX_ERROR = re.compile(r"line (\d+),? column (\d+):? ?(.*)", re.DOTALL)
 
 
@@ -123,11 +126,13 @@ class _Reader:
         self.lines = [0, *(m.end() for m in re.finditer("\n", text))]
         self.check_depth(code)
         self.elements = self.check_declarations(code)
+        self.related = {m[1]: m[3] for m in _RELATED.finditer(code)}
 
     def run(self) -> Parsed:
         """Parses and converts."""
         query = self.official_parse()
         networks = tuple(self.network(n) for n in query.networks)
+        self.check_relations(networks)
         variables = tuple(slot.variable for slot in self.slots.values())
         reals = {v.element == "real" for v in variables}
         if len(reals) == 2:
@@ -147,7 +152,16 @@ class _Reader:
             return vnnlib.parse_query_string(self.text)
         except Exception as error:
             # the binding lets C++ exceptions through under several Python types
-            self.fail_official(str(error))
+            text = str(error)
+        if self.related and _only_types_differ(text):
+            # isomorphic networks may differ in element types (section 3.4 of the standard, rule NetworkIso),
+            # which the official parser refuses: it must not see that they are related
+            hidden = _RELATED.sub(lambda m: m[0][: m.start(2) - m.start()] + " " * len(m[2]), self.text)
+            try:
+                return vnnlib.parse_query_string(hidden)
+            except Exception as error:
+                text = str(error)
+        return self.fail_official(text)
 
     def check_depth(self, code: str) -> None:
         """Limits nesting, and requires a 2.x version; minor versions all parse alike."""
@@ -198,9 +212,28 @@ class _Reader:
             self.fail(f"network {name} is both equal-to and isomorphic-to another; keep one of the two")
         if node.equal_to:
             return NetworkRef(name, "equal", str(node.equal_to))
-        if node.isometric_to:
-            return NetworkRef(name, "isomorphic", str(node.isometric_to))
+        if node.isometric_to or name in self.related:
+            return NetworkRef(name, "isomorphic", str(node.isometric_to or self.related[name]))
         return NetworkRef(name)
+
+    def check_relations(self, networks: Sequence[NetworkRef]) -> None:
+        """What the official parser checks of isomorphic networks, except that element types may differ."""
+        earlier: dict[str, NetworkRef] = {}
+        for ref in networks:
+            other = earlier.get(ref.same_as)
+            if ref.relation and (other is None or other.relation):
+                what = f"network {ref.name} is related to {ref.same_as}, which is not declared before it"
+                self.fail(f"{what} as a network of its own; relate it to one that is")
+            for kind in ("input", "output"):
+                if ref.relation and self.shapes(ref.name, kind) != self.shapes(ref.same_as, kind):
+                    what = f"networks {ref.name} and {ref.same_as} are related, but their {kind}s differ"
+                    self.fail(f"{what} in shape; declare equal shapes")
+            earlier[ref.name] = ref
+
+    def shapes(self, network: str, kind: str) -> list[tuple[int, ...]]:
+        """Shapes of a network's inputs or outputs, in order."""
+        found = (slot.variable for slot in self.slots.values())
+        return [v.shape for v in found if (v.network, v.kind) == (network, kind)]
 
     def register(self, node: Any, kind: str, network: str) -> None:
         """Gives a declared tensor its place among the flat elements."""
@@ -226,10 +259,10 @@ class _Reader:
 
         return fold(node.expr, _connected, join)
 
-    def term(self, node: Any, at: int) -> Linear:
+    def term(self, node: Any, at: int) -> Term:
         """Converts an arithmetic expression of the assertion at offset ``at``."""
 
-        def join(expression: Any, below: list[Linear]) -> Linear:
+        def join(expression: Any, below: list[Term]) -> Term:
             kind = type(expression).__name__
             if kind == "Var":
                 return self.element(expression, at)
@@ -241,14 +274,15 @@ class _Reader:
                 return combine([(ONE, b) for b in below])
             if kind == "Minus":
                 return combine([(ONE, below[0]), *((-ONE, b) for b in below[1:])])
-            result = product(below)
-            if result is None:
-                self.fail("product of two variables: polynomial atoms are not supported yet", at)
-            return result
+            try:
+                return product(below)
+            except OverflowError:
+                limit = f"degree {MAX_DEGREE} or {MAX_TERMS} terms"
+                self.fail(f"a product of this assertion multiplies out to over {limit}; write less", at)
 
         return fold(node, _operands, join)
 
-    def element(self, node: Any, at: int) -> Linear:
+    def element(self, node: Any, at: int) -> Term:
         """One element of a tensor, by its flat index in C order."""
         slot = self.slots[str(node.name)]
         variable = slot.variable
@@ -262,9 +296,9 @@ class _Reader:
         for i, s in zip(indices, variable.shape, strict=True):
             flat = flat * s + i
         terms = {slot.offset + flat: ONE}
-        return Linear({}, terms, ZERO) if variable.kind == "input" else Linear(terms, {}, ZERO)
+        return Term({}, terms, ZERO) if variable.kind == "input" else Term(terms, {}, ZERO)
 
-    def literal(self, lexeme: str, at: int) -> Linear:
+    def literal(self, lexeme: str, at: int) -> Term:
         """An exact number from its source text."""
         try:
             value = decimal_literal(lexeme)
@@ -290,7 +324,9 @@ class _Reader:
             near = syntax[3].strip()
             what = "syntax error at the end of the file: a ')' is missing, or there is no assertion"
             if near not in {"", "''"}:
-                what = f"syntax error near {near}; VNN-LIB 2.0 has no exponents, and equality is '=='"
+                what = (
+                    f"syntax error near {near}; VNN-LIB 2.0 knows (+ ..), (- ..), (* ..) and plain decimals"
+                )
             self.fail(_one_line(what), at)
         if text in {"stod", "stoi", "stol", "stoll"}:  # names of the C++ functions that failed
             self.fail("a number is beyond what the official parser reads; write another", self.extreme(text))
@@ -319,6 +355,14 @@ class _Reader:
             raise SpecError(message, file=self.source)
         line = bisect_right(self.lines, at)
         raise SpecError(message, file=self.source, line=line, column=at - self.lines[line - 1] + 1)
+
+
+def _only_types_differ(text: str) -> bool:
+    """Whether the official parser found no fault but different element types of related networks."""
+    errors = json.loads(text).get("errors", []) if text.startswith("{") else []
+    return bool(errors) and all(
+        e.get("errorCode") == "TypeMismatch" and " between networks " in str(e.get("message")) for e in errors
+    )
 
 
 def _connected(node: Any) -> Sequence[Any]:

@@ -10,14 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bounds.io.context import Builder
-from bounds.io.onnx_ops import affine, constant, conv, move, pool, relu, resample
+from bounds.io.onnx_ops import (
+    affine,
+    arithmetic,
+    average,
+    constant,
+    conv,
+    einsum,
+    elementwise,
+    logic,
+    move,
+    pool,
+    reduce,
+    relu,
+    resample,
+    select,
+    softmax,
+)
 
 BUILDERS: Mapping[str, Builder] = {
-    **constant.BUILDERS,
     **affine.BUILDERS,
+    **arithmetic.BUILDERS,
+    **average.BUILDERS,
+    **constant.BUILDERS,
     **conv.BUILDERS,
-    **pool.BUILDERS,
-    **relu.BUILDERS,
+    **einsum.BUILDERS,
+    **elementwise.BUILDERS,
+    **logic.BUILDERS,
     **move.BUILDERS,
+    **pool.BUILDERS,
+    **reduce.BUILDERS,
+    **relu.BUILDERS,
     **resample.BUILDERS,
+    **select.BUILDERS,
+    **softmax.BUILDERS,
 }

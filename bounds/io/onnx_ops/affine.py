@@ -1,4 +1,4 @@
-"""Affine operators: matrix products, sums, means, BatchNormalization.
+"""Affine operators: matrix products, reductions, BatchNormalization.
 
 Rounding counts: a sum of n products rounds at most n times in any order, plus one for a bias;
 an elementwise operation rounds once. Over-counting is sound, so forms that runtimes evaluate in
@@ -17,113 +17,26 @@ from bounds.errors import ModelInvalid
 from bounds.graph import Array, Op
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
+from bounds.io.onnx_ops.arithmetic import inverse_error, sum_of
+from bounds.io.onnx_ops.bilinear import product_of_variables
 from bounds.io.values import Const, Value, Var
 
 _BATCHED_PRODUCTS = 4096
 
 
-def _add(ctx: Context, call: Call) -> list[Value]:
-    return [sum_of(ctx, call.operand(0), call.operand(1), 1.0)]
-
-
-def _sub(ctx: Context, call: Call) -> list[Value]:
-    return [sum_of(ctx, call.operand(0), call.operand(1), -1.0)]
-
-
-def sum_of(ctx: Context, a: Value, b: Value, sign: float) -> Value:
-    """``a + sign * b`` for sign 1 or -1."""
-    if isinstance(b, Const):
-        b = b if sign > 0 else values.negate(b)
-        if isinstance(a, Var):
-            return ctx.scale(a, 1.0, b.data, roundings=1 + b.roundings, error=b.error)
-        folded = values.add(a, b)
-        return (
-            folded
-            if folded is not None
-            else ctx.combine([ctx.variable(a), ctx.variable(b)], [1, 1], roundings=1)
-        )
-    if isinstance(a, Const):
-        return ctx.scale(b, sign, a.data, roundings=1 + a.roundings, error=a.error)
-    return ctx.combine([a, b], [1.0, sign], roundings=1)
-
-
-def _mul(ctx: Context, call: Call) -> list[Value]:
-    a, b = call.operand(0), call.operand(1)
-    if isinstance(a, Var) and isinstance(b, Var):
-        raise call.unsupported(
-            "a product of two tensors that both depend on the input; one factor must be a stored constant"
-        )
-    if isinstance(a, Const) and isinstance(b, Const):
-        folded = values.multiply(a, b)
-        if folded is not None:
-            return [folded]
-        a = ctx.variable(a)
-    x, c = (a, b) if isinstance(b, Const) else (b, a)
-    assert isinstance(c, Const)
-    return [ctx.scale(ctx.variable(x), c.data, 0.0, roundings=1 + c.roundings, error=c.error)]
-
-
-def _div(ctx: Context, call: Call) -> list[Value]:
-    a, b = call.operand(0), call.operand(1)
-    if isinstance(b, Var):
-        raise call.unsupported(
-            "division by a tensor that depends on the input; only constant divisors are analysed"
-        )
-    if isinstance(a, Const):
-        folded = values.divide(a, b)
-        if folded is not None:
-            return [folded]
-    if np.any(b.data == 0):
-        raise ZeroDivisionError(f"division by zero (tensor '{b.name}')")
-    inverse = values.reciprocal(b)
-    if inverse is None:
-        raise call.unsupported(f"divisor '{b.name}' is outside the range in which 1/x is accurate")
-    return [ctx.scale(ctx.variable(a), inverse.data, 0.0, roundings=1 + b.roundings, error=inverse.error)]
-
-
-def _neg(ctx: Context, call: Call) -> list[Value]:
-    x = call.operand(0)
-    return [values.negate(x) if isinstance(x, Const) else ctx.scale(x, -1.0, 0.0)]
-
-
-def _sum(ctx: Context, call: Call) -> list[Value]:
-    return [_sum_all(ctx, call)]
-
-
-def _mean(ctx: Context, call: Call) -> list[Value]:
-    n = len(call.inputs)
-    total = ctx.variable(_sum_all(ctx, call))
-    # a runtime may divide by n or multiply by a rounded 1/n: two roundings cover both
-    return [ctx.scale(total, 1.0 / n, 0.0, roundings=2, error=inverse_error(n))] if n > 1 else [total]
-
-
-def _sum_all(ctx: Context, call: Call) -> Value:
-    """One ADD of all operands, so that its count bounds the rounding of every order of summation."""
-    operands = [call.operand(i) for i in range(len(call.inputs))]
-    if len(operands) == 1:
-        return operands[0]
-    return ctx.combine([ctx.variable(x) for x in operands], [1.0] * len(operands), roundings=len(operands))
-
-
-def inverse_error(n: int) -> float:
-    """Relative error of the float64 number ``1 / n``."""
-    return 0.0 if n & (n - 1) == 0 else values.ROUND
-
-
 def _matmul(ctx: Context, call: Call) -> list[Value]:
-    return [_product(ctx, call, call.operand(0), call.operand(1))]
+    return [matrix_product(ctx, call, call.operand(0), call.operand(1))]
 
 
-def _product(ctx: Context, call: Call, a: Value, b: Value) -> Value:
+def matrix_product(ctx: Context, call: Call, a: Value, b: Value) -> Value:
+    """``a @ b`` with numpy's rules for ranks and broadcasting."""
     if isinstance(a, Const) and isinstance(b, Const):
         if not a.is_float:
             return replace(a, data=np.asarray(a.data @ b.data))
         a = ctx.variable(a)  # a folded matrix product has no relative error bound; the graph computes it
     if isinstance(a, Var):
         if isinstance(b, Var):
-            raise call.unsupported(
-                "a product of two tensors that both depend on the input; one factor must be constant"
-            )
+            return product_of_variables(ctx, a, b)
         return _right_product(ctx, call, a, b)
     assert isinstance(b, Var)
     # A x = (x^T A^T)^T
@@ -187,7 +100,9 @@ def _gemm(ctx: Context, call: Call) -> list[Value]:
         bias = np.broadcast_to(c.data.reshape(-1), (b.shape[-1],))
         count = b.shape[0] + 1 + max(b.roundings, c.roundings)
         return [ctx.linear(a, b.data.T, bias, roundings=count, error=max(b.error, c.error))]
-    y = _product(ctx, call, a, b)
+    y = matrix_product(ctx, call, a, b)
+    if isinstance(a, Var) and isinstance(b, Var) and alpha != 1:
+        y = ctx.scale(ctx.variable(y), alpha, 0.0, roundings=1)
     return [y if c is None else sum_of(ctx, y, c, 1.0)]
 
 
@@ -288,16 +203,9 @@ def constant_array(call: Call, i: int, what: str) -> Array | None:
 
 
 BUILDERS: Mapping[str, Builder] = {
-    "Add": _add,
     "BatchNormalization": _batch_normalization,
-    "Div": _div,
     "Gemm": _gemm,
     "MatMul": _matmul,
-    "Mean": _mean,
-    "Mul": _mul,
-    "Neg": _neg,
     "ReduceMean": _reduce_mean,
     "ReduceSum": _reduce_sum,
-    "Sub": _sub,
-    "Sum": _sum,
 }

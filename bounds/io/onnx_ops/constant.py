@@ -1,4 +1,4 @@
-"""Operators that only ever act on constants here: shape arithmetic and comparisons; Cast and Where too."""
+"""Operators that only ever act on constants here: shape arithmetic."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ELEMENT_TYPES: Mapping[int, str] = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
 }  # fmt: skip
-_MANTISSA = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
+MANTISSA = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
 
 
 def canonical(array: Array, dtype: str, name: str = "") -> Const:
     """A stored tensor as a constant: floats exactly in float64, integers in int64."""
-    if dtype in _MANTISSA:
+    if dtype in MANTISSA:
         return Const(np.asarray(array, np.float64), dtype, name)
     if dtype == "bool":
         return Const(np.asarray(array, np.bool_), dtype, name)
@@ -70,7 +70,8 @@ def _size(ctx: Context, call: Call) -> list[Value]:
     return [Const(np.asarray(math.prod(call.operand(0).shape), np.int64), "int64", call.outputs[0])]
 
 
-def _known(call: Call, i: int) -> Const:
+def known(call: Call, i: int) -> Const:
+    """The operand ``i``, which must be an exact constant."""
     value = call.operand(i)
     if isinstance(value, Var):
         raise call.unsupported(f"operand {i} depends on the network input; only constants are supported here")
@@ -80,7 +81,7 @@ def _known(call: Call, i: int) -> Const:
 
 
 def _range(ctx: Context, call: Call) -> list[Value]:
-    start, limit, step = (_known(call, i) for i in range(3))
+    start, limit, step = (known(call, i) for i in range(3))
     a, b, d = (float(c.data.reshape(-1)[0]) for c in (start, limit, step))
     count = max(0, math.ceil((b - a) / d))
     ctx.guard((count,))
@@ -89,63 +90,11 @@ def _range(ctx: Context, call: Call) -> list[Value]:
     return [replace(start, data=(a + d * np.arange(count)).astype(start.data.dtype), name=call.outputs[0])]
 
 
-def _comparison(function: Callable[..., Array]) -> Builder:
-    def build(ctx: Context, call: Call) -> list[Value]:
-        del ctx
-        operands = [_known(call, i).data for i in range(len(call.inputs))]
-        return [Const(np.asarray(function(*operands), np.bool_), "bool", call.outputs[0])]
-
-    return build
-
-
-def _elementwise(function: Callable[[Array], Array]) -> Builder:
-    def build(ctx: Context, call: Call) -> list[Value]:
-        del ctx
-        x = _known(call, 0)
-        return [replace(x, data=np.asarray(function(x.data)))]
-
-    return build
-
-
-def _sqrt(ctx: Context, call: Call) -> list[Value]:
-    del ctx
-    x = call.constant(0, "operand")
-    if x is None:
-        raise ValueError("operand 0 is missing")
-    return [values.square_root(x)]
-
-
-def _reduce_prod(ctx: Context, call: Call) -> list[Value]:
-    del ctx
-    x = _known(call, 0)
-    if x.is_float:
-        raise call.unsupported("a product of floating-point numbers; only shape arithmetic is supported")
-    axes = call.integers("axes", 1)
-    keep = bool(call.attributes.get("keepdims", 1))
-    return [replace(x, data=np.asarray(np.prod(x.data, axis=axes or None, keepdims=keep)))]
-
-
-def _cast(ctx: Context, call: Call) -> list[Value]:
-    del ctx
-    x = call.operand(0)
-    target = ELEMENT_TYPES.get(call.attributes.get("to", 0), "")
-    if not target:
-        raise call.unsupported(f"element type {call.attributes.get('to')}; only numbers are supported")
-    if isinstance(x, Var):
-        if _MANTISSA.get(target, 0) < _MANTISSA[x.dtype]:
-            raise call.unsupported(
-                f"cast of network data from {x.dtype} to {target} rounds; keep one element type"
-            )
-        return [replace(x, dtype=target)]
-    if not x.exact and target != x.dtype:
-        raise call.unsupported("cast of a rounded constant; store its value in the model")
-    return [_cast_constant(x, target)]
-
-
-def _cast_constant(x: Const, target: str) -> Const:
+def cast_constant(x: Const, target: str) -> Const:
+    """A constant in another element type, rounded as the model rounds it."""
     if target == "bool":
         return replace(x, data=x.data != 0, dtype=target)
-    if target not in _MANTISSA:
+    if target not in MANTISSA:
         if x.is_float and not np.all(np.abs(x.data) < 2.0**63):
             raise ValueError(f"cast of tensor '{x.name}' to {target} overflows")
         whole = np.trunc(x.data).astype(np.int64) if x.is_float else x.data
@@ -156,43 +105,10 @@ def _cast_constant(x: Const, target: str) -> Const:
         return replace(x, data=x.data.astype(target).astype(np.float64), dtype=target)
 
 
-def _where(ctx: Context, call: Call) -> list[Value]:
-    chosen, a, b = _known(call, 0).data, call.operand(1), call.operand(2)
-    if isinstance(a, Const) and isinstance(b, Const):
-        error, roundings = max(a.error, b.error), max(a.roundings, b.roundings)
-        return [
-            replace(a, data=np.asarray(np.where(chosen, a.data, b.data)), error=error, roundings=roundings)
-        ]
-    shape = ctx.guard(np.broadcast_shapes(chosen.shape, a.shape, b.shape))
-    if isinstance(a, Const) or isinstance(b, Const):
-        x, fill, keep = (b, a, ~chosen) if isinstance(a, Const) else (a, b, chosen)
-        if isinstance(x, Var) and isinstance(fill, Const) and fill.exact and fill.is_float:
-            index = np.where(keep, ctx.index(x), -1)
-            return [ctx.take(x, np.broadcast_to(index, shape), np.where(index < 0, fill.data, 0.0))]
-    u, v = ctx.variable(a), ctx.variable(b)
-    both = ctx.add(Op.CONCAT, [ctx.reshape(w, (math.prod(w.shape),)) for w in (u, v)], {"axis": 0})
-    index = np.where(chosen, ctx.index(u), ctx.index(v) + math.prod(u.shape))
-    return [ctx.take(both, np.broadcast_to(index, shape))]
-
-
 BUILDERS: Mapping[str, Builder] = {
-    "And": _comparison(np.logical_and),
-    "Cast": _cast,
-    "Ceil": _elementwise(np.ceil),
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
-    "Equal": _comparison(np.equal),
-    "Floor": _elementwise(np.floor),
-    "Greater": _comparison(np.greater),
-    "GreaterOrEqual": _comparison(np.greater_equal),
-    "Less": _comparison(np.less),
-    "LessOrEqual": _comparison(np.less_equal),
-    "Not": _comparison(np.logical_not),
-    "Or": _comparison(np.logical_or),
     "Range": _range,
-    "ReduceProd": _reduce_prod,
     "Shape": _shape,
     "Size": _size,
-    "Sqrt": _sqrt,
-    "Where": _where,
 }

@@ -1,8 +1,11 @@
-"""Convolutions and average pooling, lowered to 2-D convolutions.
+"""Convolutions along one, two or three axes, lowered to 2-D convolutions.
 
-Rounding counts: each output is a sum of ``C / groups * kh * kw`` products and a bias, so it rounds
-at most that many times plus one. An average of n is a sum (n) and one division or product with a
-rounded 1/n (2).
+One axis gets a second one of size 1. Of three axes the first (depth) is folded away: images are the pairs
+(sample, output position along the depth), channels the pairs (channel, kernel position along the depth),
+gathered by a TAKE that fills the padding with zeros; the same products are summed as before.
+
+Rounding counts: each output is a sum of ``C / groups * prod(kernel)`` products and a bias, so it rounds
+at most that many times plus one.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import numpy as np
 
 from bounds.graph import Array, Op
 from bounds.io.context import Builder, Call, Context
-from bounds.io.onnx_ops.affine import inverse_error
+from bounds.io.onnx_ops.arithmetic import sum_of
+from bounds.io.onnx_ops.bilinear import product_of_variables
 from bounds.io.values import Const, Value, Var
 from bounds.shapes import conv_size
 
@@ -78,71 +82,172 @@ def _per_axis(call: Call, name: str, rank: int) -> tuple[int, ...]:
     return found
 
 
-def _planar(ctx: Context, call: Call, x: Var) -> Var:
-    """``(N, C, W)`` and ``(N, C, H, W)`` as rank 4."""
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The constants of a convolution, with the number of float32 roundings and the error of its weights."""
+
+    weight: Array
+    bias: Array
+    groups: int
+    roundings: int
+    error: float
+
+
+def positions(window: Window, spatial: tuple[int, ...]) -> tuple[Array, Array]:
+    """``(kernel elements, windows)``, both in C order: flat positions in the image, and which lie inside."""
+    flat, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
+    for i, size in enumerate(spatial):
+        at = _along(window, i)
+        flat = _outer(flat * size, at, np.add)
+        inside = _outer(inside, (at >= 0) & (at < size), np.logical_and)
+    return flat, inside
+
+
+def _along(window: Window, axis: int) -> Array:
+    """Positions ``(kernel, out)`` in the input along one axis."""
+    at = np.arange(window.kernel[axis])[:, None] * window.dilations[axis]
+    return at + np.arange(window.out[axis]) * window.strides[axis] - window.before[axis]
+
+
+def _outer(a: Array, b: Array, combine: np.ufunc) -> Array:
+    """``(k, n) x (l, m) -> (k l, n m)``."""
+    full = combine(a[:, None, :, None], b[None, :, None, :])
+    return full.reshape(a.shape[0] * b.shape[0], -1)
+
+
+def convolve(ctx: Context, call: Call, x: Var, filters: Filter, window: Window) -> Var:
+    """The convolution of ``(N, C, *spatial)`` with ``weight: (O, C / groups, *kernel)``."""
+    weight, params = filters.weight, _params(window, filters)
+    if len(x.shape) == 5:
+        at = _along(window, 0)
+        x = _fold_depth(ctx, x, np.where((at >= 0) & (at < x.shape[2]), at, -1))
+        weight = weight.reshape(weight.shape[0], -1, *weight.shape[3:])
+    y = _planar_node(ctx, call, Op.CONV, x, {**params, "weight": weight}, filters)
+    return _unfold_depth(ctx, y, window)
+
+
+def _fold_depth(ctx: Context, x: Var, depth: Array) -> Var:
+    """``(N, C, D, H, W) -> (N out, C kernel, H, W)``; ``depth`` ``(kernel, out)`` has -1 for zeros."""
+    n, c, _, height, width = x.shape
+    kernel, out = depth.shape
+    ctx.guard((n, out, c, kernel, height, width))
+    index = np.where(depth[:, :, None, None] < 0, -1, ctx.index(x)[:, :, depth])
+    index = np.moveaxis(index, 3, 1)  # (N, out, C, kernel, H, W)
+    return ctx.take(x, index.reshape(n * out, c * kernel, height, width))
+
+
+def _planar_node(  # noqa: PLR0913 - one primitive
+    ctx: Context, call: Call, op: Op, x: Var, params: dict[str, Any], filters: Filter
+) -> Var:
     if len(x.shape) == 3:
-        return ctx.reshape(x, (*x.shape[:2], 1, x.shape[2]))
+        x = ctx.reshape(x, (*x.shape[:2], 1, x.shape[2]))
+        params["weight"] = params["weight"][:, :, None, :]
     if len(x.shape) != 4:
-        raise call.unsupported(f"input of rank {len(x.shape)}; only one and two spatial axes are analysed")
-    return x
+        raise call.unsupported(f"input of rank {len(x.shape)}; one to three spatial axes are analysed")
+    return ctx.add(op, [x], params, roundings=filters.roundings, error=filters.error)
 
 
-def _params(window: Window, groups: int) -> dict[str, Any]:
-    """Window parameters of CONV, a 1-D window as a 2-D one of height 1."""
+def _unfold_depth(ctx: Context, y: Var, window: Window) -> Var:
+    """The planar result in the shape of the operator's output."""
+    if len(window.out) != 3:
+        return ctx.reshape(y, (*y.shape[:2], *window.out))
+    y = ctx.reshape(y, (y.shape[0] // window.out[0], window.out[0], *y.shape[1:]))
+    return ctx.take(y, np.moveaxis(ctx.index(y), 1, 2))
+
+
+def _params(window: Window, filters: Filter) -> dict[str, Any]:
+    """Window parameters of CONV, a 1-D window as a 2-D one of height 1; of 3-D ones the last two axes."""
 
     def planar(values: tuple[int, ...], filler: int) -> tuple[int, ...]:
-        return (filler,) * (2 - len(values)) + values
+        return (filler,) * (2 - len(values)) + values[-2:]
 
     return {
         "strides": planar(window.strides, 1),
         "dilations": planar(window.dilations, 1),
         "pads": planar(window.before, 0) + planar(window.after, 0),
-        "groups": groups,
+        "groups": filters.groups,
+        "bias": filters.bias,
     }
 
 
-def _weights(call: Call, rank: int) -> tuple[Array, Const | None, Const]:
-    """Weight as rank 4, bias, and the weight constant."""
-    weight, bias = call.constant(1, "weight"), call.constant(2, "bias")
-    if weight is None or len(weight.shape) != rank:
+def _checked_kernel(call: Call, weight: Value, rank: int) -> tuple[int, ...]:
+    if len(weight.shape) != rank:
         raise ValueError(f"weight does not have rank {rank}")
     kernel = call.integers("kernel_shape")
     if kernel is not None and kernel != weight.shape[2:]:
         raise ValueError(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(weight.shape)}")
-    data = weight.data if rank == 4 else weight.data[:, :, None, :]
-    return data, bias, weight
+    return weight.shape[2:]
+
+
+def _filter(call: Call, weight: Const, channels: int, terms: int) -> tuple[Filter, Var | None]:
+    """The constants of the node (``channels`` outputs of ``terms`` products); a bias that is a node apart."""
+    bias = call.optional(2)
+    apart = bias if isinstance(bias, Var) else None
+    stored = bias if isinstance(bias, Const) else None
+    roundings = terms + 1 + max(weight.roundings, stored.roundings if stored else 0)
+    error = max(weight.error, stored.error if stored else 0.0)
+    data = np.zeros(channels) if stored is None else stored.data
+    return Filter(weight.data, data, int(call.attributes.get("group", 1)), roundings, error), apart
+
+
+def _plus_bias(ctx: Context, y: Var, bias: Value | None) -> Value:
+    if bias is None:
+        return y
+    shape = (-1, *(1,) * (len(y.shape) - 2))
+    return sum_of(ctx, y, ctx.move(bias, lambda a: a.reshape(shape)), 1.0)
 
 
 def _conv(ctx: Context, call: Call) -> list[Value]:
-    x = ctx.variable(call.operand(0))
-    planar = _planar(ctx, call, x)
-    weight, bias, const = _weights(call, len(x.shape))
-    window = window_of(call, x.shape[2:], const.shape[2:])
-    params = _params(window, int(call.attributes.get("group", 1)))
-    params["weight"] = weight
-    params["bias"] = np.zeros(weight.shape[0]) if bias is None else bias.data
-    roundings = math.prod(weight.shape[1:]) + 1 + max(const.roundings, bias.roundings if bias else 0)
-    error = max(const.error, bias.error if bias else 0.0)
-    y = ctx.add(Op.CONV, [planar], params, roundings=roundings, error=error)
-    return [ctx.reshape(y, (*y.shape[:2], *window.out))]
+    x, weight = ctx.variable(call.operand(0)), call.operand(1)
+    window = window_of(call, x.shape[2:], _checked_kernel(call, weight, len(x.shape)))
+    if isinstance(weight, Var):
+        y = _conv_of_variables(ctx, x, weight, window, int(call.attributes.get("group", 1)))
+        return [_plus_bias(ctx, y, call.optional(2))]
+    filters, bias = _filter(call, weight, weight.shape[0], math.prod(weight.shape[1:]))
+    return [_plus_bias(ctx, convolve(ctx, call, x, filters, window), bias)]
+
+
+def _conv_of_variables(ctx: Context, x: Var, weight: Var, window: Window, groups: int) -> Var:
+    """All windows side by side (zeros in the padding), times the weights: one product of two matrices."""
+    (n, c), outputs = x.shape[:2], weight.shape[0]
+    if groups < 1 or c % groups or outputs % groups or weight.shape[1] * groups != c:
+        raise ValueError(f"weight {list(weight.shape)} with {groups} groups for input {list(x.shape)}")
+    flat, inside = positions(window, x.shape[2:])
+    kernel, windows = flat.shape
+    ctx.guard((n, outputs, windows, c // groups * kernel))
+    image = ctx.index(x).reshape(n, c, -1)
+    index = np.where(inside, image[:, :, np.where(inside, flat, 0)], -1)
+    index = np.moveaxis(index.reshape(n, groups, c // groups * kernel, windows), 3, 2)
+    columns = ctx.index(weight).reshape(groups, outputs // groups, -1)
+    y = product_of_variables(ctx, ctx.take(x, index), ctx.take(weight, np.swapaxes(columns, 1, 2)))
+    y = ctx.take(y, np.swapaxes(ctx.index(y), 2, 3))
+    return ctx.reshape(y, (n, outputs, *window.out))
 
 
 def _conv_transpose(ctx: Context, call: Call) -> list[Value]:
-    x = ctx.variable(call.operand(0))
-    planar = _planar(ctx, call, x)
-    weight, bias, const = _weights(call, len(x.shape))
-    window, extra = _transposed_window(call, x.shape[2:], const.shape[2:])
+    x, weight = ctx.variable(call.operand(0)), call.operand(1)
+    if isinstance(weight, Var):
+        raise call.unsupported("weight depends on the network input; make it a constant")
+    kernel = _checked_kernel(call, weight, len(x.shape))
+    window, extra = _transposed_window(call, x.shape[2:], kernel)
     groups = int(call.attributes.get("group", 1))
-    params = _params(window, groups)
-    params["weight"] = weight
-    params["bias"] = np.zeros(weight.shape[1] * groups) if bias is None else bias.data
-    params["output_padding"] = (0,) * (2 - len(extra)) + extra
     # an output sums at most one product per input channel of its group and kernel offset
-    terms = weight.shape[0] // groups * math.prod(weight.shape[2:])
-    roundings = terms + 1 + max(const.roundings, bias.roundings if bias else 0)
-    error = max(const.error, bias.error if bias else 0.0)
-    y = ctx.add(Op.CONV_TRANSPOSE, [planar], params, roundings=roundings, error=error)
-    return [ctx.reshape(y, (*y.shape[:2], *window.out))]
+    terms = weight.shape[0] // max(1, groups) * math.prod(kernel)
+    filters, bias = _filter(call, weight, weight.shape[1] * groups, terms)
+    params, data = _params(window, filters), weight.data
+    if len(x.shape) == 5:
+        x = _fold_depth(ctx, x, _sources(window, x.shape[2]))
+        data = np.moveaxis(data, 2, 1).reshape(-1, data.shape[1], *data.shape[3:])
+    params |= {"weight": data, "output_padding": ((0,) + extra)[-2:]}
+    y = _planar_node(ctx, call, Op.CONV_TRANSPOSE, x, params, filters)
+    return [_plus_bias(ctx, _unfold_depth(ctx, y, window), bias)]
+
+
+def _sources(window: Window, size: int) -> Array:
+    """``(kernel, out)``: which input position along the depth reaches an output by a kernel position, or -1."""
+    reach = np.arange(window.out[0]) + window.before[0] - np.arange(window.kernel[0])[:, None] * window.dilations[0]
+    at, rest = np.divmod(reach, window.strides[0])
+    return np.where((rest == 0) & (at >= 0) & (at < size), at, -1)
 
 
 def _transposed_window(
@@ -172,56 +277,7 @@ def _transposed_window(
     return Window(kernel, strides, dilations, before, after, out), extra
 
 
-def _average_pool(ctx: Context, call: Call) -> list[Value]:
-    x = ctx.variable(call.operand(0))
-    planar = _planar(ctx, call, x)
-    window = window_of(call, x.shape[2:], call.integers("kernel_shape") or ())
-    return [_average(ctx, x, planar, window, include=bool(call.attributes.get("count_include_pad", 0)))]
-
-
-def _global_average_pool(ctx: Context, call: Call) -> list[Value]:
-    x = ctx.variable(call.operand(0))
-    planar = _planar(ctx, call, x)
-    rank = len(x.shape) - 2
-    ones, zeros = (1,) * rank, (0,) * rank
-    window = Window(x.shape[2:], ones, ones, zeros, zeros, ones)
-    return [_average(ctx, x, planar, window, include=False)]
-
-
-def _average(ctx: Context, x: Var, planar: Var, window: Window, *, include: bool) -> Var:
-    """A depthwise convolution with 1/n, or with 1 and then 1/n where n differs between windows."""
-    channels, n = x.shape[1], math.prod(window.kernel)
-    counts = np.ones(())
-    after = list(window.after)
-    for i, size in enumerate(x.shape[2:]):
-        at = np.arange(window.kernel[i])[:, None] * window.dilations[i]
-        at = at + np.arange(window.out[i]) * window.strides[i] - window.before[i]
-        low, high = (-window.before[i], size + window.after[i]) if include else (0, size)
-        counts = counts[..., None] * ((at >= low) & (at < high)).sum(axis=0)
-        after[i] = max(0, int(at.max()) + 1 - size)  # ceil_mode reaches beyond the stated padding
-    if counts.min() < 1:
-        raise ValueError("a window lies entirely in the padding")
-    kernel = (channels, 1, *(1,) * (4 - len(x.shape)), *window.kernel)
-    params = _params(
-        Window(window.kernel, window.strides, window.dilations, window.before, tuple(after), window.out),
-        channels,
-    )
-    params["bias"] = np.zeros(channels)
-    uniform = bool(np.all(counts == counts.flat[0]))
-    divisor = int(counts.flat[0])
-    params["weight"] = np.full(ctx.guard(kernel), 1.0 / divisor if uniform else 1.0)
-    error = inverse_error(divisor) if uniform else 0.0
-    y = ctx.add(Op.CONV, [planar], params, roundings=n + 2 if uniform else n, error=error)
-    y = ctx.reshape(y, (*y.shape[:2], *window.out))
-    if uniform:
-        return y
-    inexact = max(inverse_error(int(c)) for c in np.unique(counts))
-    return ctx.scale(y, 1.0 / counts, 0.0, roundings=2, error=inexact)
-
-
 BUILDERS: Mapping[str, Builder] = {
-    "AveragePool": _average_pool,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
-    "GlobalAveragePool": _global_average_pool,
 }

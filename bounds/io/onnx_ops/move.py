@@ -14,7 +14,8 @@ import numpy as np
 
 from bounds.graph import Array, Op
 from bounds.io.context import Builder, Call, Context
-from bounds.io.values import Const, Value
+from bounds.io.onnx_ops.select import gather_by_variable
+from bounds.io.values import Const, Value, Var
 
 
 def _identity(ctx: Context, call: Call) -> list[Value]:
@@ -136,13 +137,16 @@ def _clamped(size: int, start: int, end: int, step: int) -> slice:
 
 
 def _gather(ctx: Context, call: Call) -> list[Value]:
-    index = call.constant(1, "indices")
-    if index is None:
-        raise ValueError("indices are missing")
-    x, axis = call.operand(0), call.attributes.get("axis", 0)
-    if index.data.size and not -x.shape[axis] <= index.data.min() <= index.data.max() < x.shape[axis]:
-        raise ValueError(f"indices outside an axis of {x.shape[axis]} elements")
+    x, axis, index = call.operand(0), int(call.attributes.get("axis", 0)), call.operand(1)
+    if isinstance(index, Var):
+        return [gather_by_variable(ctx, x, index, axis)]
+    _check_index(index.data, x.shape[axis])
     return [ctx.move(x, lambda a: np.take(a, index.data, axis))]
+
+
+def _check_index(index: Array, size: int) -> None:
+    if index.size and not -size <= index.min() <= index.max() < size:
+        raise ValueError(f"indices outside an axis of {size} elements")
 
 
 def _pad(ctx: Context, call: Call) -> list[Value]:

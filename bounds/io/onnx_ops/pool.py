@@ -14,10 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bounds.graph import Array
 from bounds.io.context import Builder, Call, Context
 from bounds.io.onnx_ops.affine import kept, reduce_axes
-from bounds.io.onnx_ops.conv import window_of
+from bounds.io.onnx_ops.conv import positions, window_of
 from bounds.io.values import Const, Value, Var
 
 
@@ -46,29 +45,16 @@ def _max_pool(ctx: Context, call: Call) -> list[Value]:
         raise call.unsupported("storage_order=1; export with the default storage order")
     x = ctx.variable(call.operand(0))
     window = window_of(call, x.shape[2:], call.integers("kernel_shape") or ())
-    index = np.arange(math.prod(x.shape[2:]), dtype=np.int64).reshape(x.shape[2:])
-    flat = np.zeros((1, 1), np.int64)  # (kernel elements, windows), both in C order
-    inside = np.ones((1, 1), bool)
-    for i, size in enumerate(index.shape):
-        at = np.arange(window.kernel[i])[:, None] * window.dilations[i]
-        at = at + np.arange(window.out[i]) * window.strides[i] - window.before[i]
-        flat = _outer(flat * size, at, np.add)
-        inside = _outer(inside, (at >= 0) & (at < size), np.logical_and)
+    flat, inside = positions(window, x.shape[2:])
     if not inside.any(axis=0).all():
         raise ValueError("a window lies entirely in the padding")
     first = flat[inside.argmax(axis=0), np.arange(flat.shape[1])]
     flat = np.where(inside, flat, first)
-    image = np.arange(math.prod(x.shape[:2]), dtype=np.int64)[:, None] * index.size
+    image = np.arange(math.prod(x.shape[:2]), dtype=np.int64)[:, None] * math.prod(x.shape[2:])
     ctx.guard((flat.size, image.size))
     shape = (*x.shape[:2], *window.out)
     candidates = [ctx.take(x, (image + slot).reshape(shape)) for slot in flat]
     return [tournament(ctx, candidates, largest=True)]
-
-
-def _outer(a: Array, b: Array, combine: np.ufunc) -> Array:
-    """``(k, n) x (l, m) -> (k l, n m)``."""
-    full = combine(a[:, None, :, None], b[None, :, None, :])
-    return full.reshape(a.shape[0] * b.shape[0], -1)
 
 
 def _global_max_pool(ctx: Context, call: Call) -> list[Value]:

@@ -14,7 +14,7 @@ import numpy as np
 from bounds.ball import Ball
 from bounds.domain import Objectives
 from bounds.graph import Array
-from bounds.plan import AffineStep, InputStep, Plan, evaluate
+from bounds.plan import AffineStep, InputStep, Plan, apply_nonlinear, evaluate, slopes_at
 
 
 class Descent:
@@ -51,7 +51,7 @@ class Descent:
         """``M d``: gradient of row ``rows[m]`` at ``x[m]``."""
         plan, k = self.plan, self.plan.kernels
         xs = k.array(x)
-        masks: dict[int, Any] = {}
+        masks: dict[int, tuple[Any, ...]] = {}
         values: dict[int, Any] = {}
         for step in plan.steps:
             if isinstance(step, InputStep):
@@ -60,9 +60,9 @@ class Descent:
                 y = step.map.apply([values[s] for s in step.sources])
                 values[step.slot] = y if step.map.bias is None else y + step.map.bias
             else:
-                z = values[step.source]
-                masks[step.slot] = k.where(z > 0, 1, 0)
-                values[step.slot] = k.maximum(z, 0)
+                operands = [values[s] for s in step.sources]
+                masks[step.slot] = slopes_at(k, step, operands)
+                values[step.slot] = apply_nonlinear(k, step, operands)
         at: dict[int, Any] = {}
         start = 0
         for slot, size in zip(plan.outputs, plan.output_sizes, strict=True):
@@ -71,7 +71,7 @@ class Descent:
             start += size
         return np.asarray(k.numpy(self._pull(at, masks, rows)))
 
-    def _pull(self, at: dict[int, Any], masks: dict[int, Any], rows: Array) -> Any:
+    def _pull(self, at: dict[int, Any], masks: dict[int, tuple[Any, ...]], rows: Array) -> Any:
         plan, k = self.plan, self.plan.kernels
         total = self._g[rows]
         for step in reversed(plan.steps):
@@ -86,7 +86,7 @@ class Descent:
             if isinstance(step, AffineStep):
                 parts = zip(step.sources, step.map.adjoint(a), strict=True)
             else:
-                parts = zip((step.source,), (a * masks[step.slot],), strict=True)
+                parts = zip(step.sources, (a * m for m in masks[step.slot]), strict=True)
             for source, part in parts:
                 at[source] = at[source] + part if source in at else part
         return total

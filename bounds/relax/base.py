@@ -1,0 +1,101 @@
+"""What a nonlinear step must supply, and nothing else.
+
+A relaxation encloses one nonlinear step on every box of a block between affine functions of its operands.
+Its free parameters (slopes, mixing weights) are a *choice*: any choice is sound, constants are recomputed
+for it. Walks over the network (:mod:`bounds.methods`) are written once in terms of this interface and
+know no operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from bounds.kernels.base import Kernels
+
+Choice: TypeAlias = tuple[Any, ...]
+"""Parameters (and constants derived from them) of packed rows: arrays ``R n``."""
+
+
+@dataclass(slots=True)
+class Pushed:
+    """A row pushed through a step.
+
+    Attributes:
+        parts: per operand ``R n`` coefficients.
+        drop: ``R``, what the constants of the chosen lines add to the row's constant.
+        error: ``R``, rounding of ``drop`` (that of the coefficients is the caller's business).
+    """
+
+    parts: tuple[Any, ...]
+    drop: Any
+    error: Any
+
+
+@dataclass(slots=True)
+class Form:
+    """Forward affine form ``G e + g +- rho`` over e in [-1, 1]^d: ``rows`` is ``D (d + 1) n`` (g last)."""
+
+    rows: Any
+    rho: Any
+
+
+class Relaxation(Protocol):
+    """The relaxation of one step on a block of ``D`` boxes.
+
+    ``spreads``: per operand ``D d n`` absolute sensitivity to each input over the box, or None;
+    ``refined``: per operand ``D n`` bool, elements whose interval was bounded backwards.
+    """
+
+    spreads: tuple[Any, ...]
+    refined: tuple[Any, ...]
+
+    def initial(self, dom: Any) -> Choice:
+        """The block's own choice for packed rows over boxes ``dom: R``."""
+        ...
+
+    def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
+        """Replaces the step by its lines in rows ``a: R n`` (a lower bound); None: the block's own choice."""
+        ...
+
+    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
+        """Moves the choice towards the lines that are best at the operands' values ``at`` (each ``R n``)."""
+        ...
+
+    def tighten(self, dom: Any, choice: Choice) -> Choice:
+        """The same parameters with the best constants there are for them."""
+        ...
+
+    def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        """``R n``: the lines that the rows ``arrived`` use, at the operands' values."""
+        ...
+
+    def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
+        """Per operand ``D n``: what the relaxation costs weighted rows, per unit of the operand's width.
+
+        Args:
+            arrived: ``D S n`` rows at the step's output.
+            weight: ``D S``.
+        """
+        ...
+
+    def form(self, forms: tuple[Form, ...]) -> Form:
+        """The affine form of the value from those of the operands."""
+        ...
+
+
+def spread_of(form: Form | None) -> Any:
+    """``D d n``: how strongly each input moves a form, or None."""
+    return None if form is None else abs(form.rows[:, :-1, :])
+
+
+def outward_form(kernels: Kernels, rows: Any, rho: Any, inputs: int) -> Any:
+    """``rho`` enlarged by what computing ``rows`` and ``rho`` from exact factors may have rounded off.
+
+    Every entry was rounded at most four times (a product or two and a sum); ``q`` bounds their magnitudes.
+    """
+    p = kernels.precision
+    if not p.u:
+        return rho
+    q = (kernels.sum(abs(rows), 1) + rho) * p.slack(inputs + 4)
+    return rho * (1 + 4 * p.u) + 4 * p.u * q + p.eta * (inputs + 4)

@@ -1,0 +1,210 @@
+"""The relaxation of ``f(z)`` for any scalar function: two lines of free slope, intercepts found for them.
+
+Slopes are parameters (float32 numbers, so that every arithmetic and a certificate hold them exactly);
+for a slope k the lower intercept is ``min over [l, u] of f(z) - k z`` and its derivative in k is ``-z*``
+(envelope theorem), so the best lower line at a point z is the tangent of the convex envelope there.
+The engine works in float64 NumPy arrays whichever backend asks; what it returns is rounded outwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array
+from bounds.kernels.base import Kernels
+from bounds.relax.base import Choice, Form, Pushed, outward_form
+from bounds.relax.scalar import ScalarFunction
+
+# an element is worth bounding backwards if its function leaves its chord by this share of its values
+_BENT = 2.0**-20
+# supporting lines kept per element for blending; blocks of many elements make do with few
+_MANY, _FEW, _SMALL = 17, 3, 20_000
+
+
+@dataclass(slots=True)
+class ScalarRelaxation:
+    """``kl z + bl <= f(z) <= ku z + bu`` on ``[lo, hi]``, ``D n``; a choice is ``(kl, ku, bl, bu)``."""
+
+    kernels: Kernels
+    function: ScalarFunction
+    lo: Any
+    hi: Any
+    lines: Choice
+    spreads: tuple[Any, ...] = (None,)
+    refined: tuple[Any, ...] = field(default=(None,))
+    tables: Choice | None = None
+
+    def initial(self, dom: Any) -> Choice:
+        return tuple(self.kernels.take(a, dom) for a in self.lines)
+
+    def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
+        k = self.kernels
+        kl, ku, bl, bu = self.initial(dom) if choice is None else choice
+        part, drop, mass = k.relax_lines(a, kl, ku, bl, bu)
+        return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)
+
+    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
+        """Blends in the supporting lines nearest to ``at``.
+
+        Soundness: a convex combination of sound lines is a sound line. The combination is computed: slopes
+        err by at most 4u of the larger one, intercepts likewise, and both are paid for by the intercepts.
+        """
+        del arrived  # both lines move; a row uses one of them
+        k, p = self.kernels, self.kernels.precision
+        if self.tables is None:
+            self.tables = self._supporting()
+        width = k.maximum(self.hi - self.lo, p.eta)
+        where = (at[0] - k.take(self.lo, dom)) / k.take(width, dom)
+        reach = k.take(k.maximum(abs(self.lo), abs(self.hi)), dom)
+        slopes: list[Any] = []
+        shifts: list[Any] = []
+        for side, sign in ((0, -1), (1, 1)):
+            slope = k.pick(self.tables[side], dom, where)
+            shift = k.pick(self.tables[2 + side], dom, where)
+            held, held_shift = choice[side], choice[2 + side]
+            new, new_shift = held + step * (slope - held), held_shift + step * (shift - held_shift)
+            if p.u:
+                size = (abs(held) + abs(slope)) * reach + (abs(held_shift) + abs(shift))
+                single = k.single(new)
+                new_shift = new_shift + sign * (8 * p.u * size + abs(new - single) * reach + 4 * p.eta)
+                new = single
+            slopes.append(new)
+            shifts.append(new_shift)
+        return (*slopes, *shifts)
+
+    def tighten(self, dom: Any, choice: Choice) -> Choice:
+        k, f = self.kernels, self.function
+        lo, hi = _ends(k, f, k.take(self.lo, dom), k.take(self.hi, dom))
+        return lines_of(k, f, lo, hi, (_host(k, choice[0], f), _host(k, choice[1], f)))
+
+    def _supporting(self) -> Choice:
+        """Supporting lines at points spread over every interval: four arrays ``points D n``."""
+        k, f = self.kernels, self.function
+        lo, hi = _ends(k, f, self.lo, self.hi)
+        points = _MANY if lo.size <= _SMALL else _FEW
+        parts = [f.supporting(lo, hi, lo + (hi - lo) * i / (points - 1)) for i in range(points)]
+        lines = [lines_of(k, f, lo, hi, part) for part in parts]
+        return tuple(k.concat([line[i][None] for line in lines]) for i in range(4))
+
+    def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        del dom
+        k, negative = self.kernels, arrived < 0
+        kl, ku, bl, bu = choice
+        return k.where(negative, ku, kl) * at[0] + k.where(negative, bu, bl)
+
+    def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
+        k = self.kernels
+        kl, ku, bl, bu = self.lines
+        gap = (ku - kl) * (self.lo + self.hi) / 2 + (bu - bl)
+        gap = k.where((gap >= 0) & (gap < np.inf), gap, 0)
+        width = k.maximum(self.hi - self.lo, k.precision.eta)
+        return (k.sum(abs(arrived) * weight[:, :, None], 1) * gap / width,)
+
+    def form(self, forms: tuple[Form, ...]) -> Form:
+        k, form = self.kernels, forms[0]
+        f = self.function
+        slope = _single((_host(k, self.lines[0], f) + _host(k, self.lines[1], f)) / 2)
+        s, _, low, high = lines_of(k, f, *_ends(k, f, self.lo, self.hi), (slope, slope))
+        rows = form.rows * s[:, None, :]
+        rows[:, -1, :] += (low + high) / 2
+        rho = form.rho * abs(s) + (high - low) / 2
+        return Form(rows, outward_form(k, rows, rho, rows.shape[1] - 1))
+
+
+def relax_scalar(
+    kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any, spread: Any
+) -> ScalarRelaxation:
+    """Relaxes on ``[lo, hi]`` (``D n``) with the lines that lie closest in the middle."""
+    low, high = _ends(kernels, function, lo, hi)
+    slopes = function.supporting(low, high, low / 2 + high / 2)
+    return ScalarRelaxation(
+        kernels, function, lo, hi, lines_of(kernels, function, low, high, slopes), (spread,)
+    )
+
+
+def lines_of(
+    kernels: Kernels, function: ScalarFunction, lo: Array, hi: Array, slopes: tuple[Array, Array]
+) -> Choice:
+    """``(kl, ku, bl, bu)`` in the kernels' arrays: intercepts for the slopes, rounded outwards."""
+    low, high = function.intercepts(lo, hi, *slopes)
+    return (
+        kernels.array(slopes[0]),
+        kernels.array(slopes[1]),
+        downwards(kernels, low),
+        upwards(kernels, high),
+    )
+
+
+def scalar_range(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> tuple[Any, Any]:
+    """The function's values over ``[lo, hi]``, rounded outwards."""
+    low, high = function.range(*_ends(kernels, function, lo, hi))
+    return downwards(kernels, low), upwards(kernels, high)
+
+
+def bends(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> Any:
+    """``D n`` bool: elements on whose interval the function is visibly not affine (a guess, for effort)."""
+    low, high = _ends(kernels, function, lo, hi)
+    if not kernels.precision.u:
+        return kernels.array(low < high)
+    with np.errstate(all="ignore"):
+        ends = function.value(low), function.value(high)
+        bent = np.zeros(low.shape, dtype=bool)
+        for t in (0.25, 0.5, 0.75):
+            chord = ends[0] + t * (ends[1] - ends[0])
+            here = function.value(low + t * (high - low))
+            # written so that a NaN or an infinity counts as bent
+            bent |= ~(np.abs(here - chord) <= _BENT * (np.abs(ends[0]) + np.abs(ends[1]) + np.abs(here)))
+    return kernels.array(bent & (low < high))
+
+
+def downwards(kernels: Kernels, values: Array) -> Any:
+    """Float64 (or exact) numbers in working precision, none larger than before."""
+    return kernels.array(_directed(kernels, values, -np.inf))
+
+
+def upwards(kernels: Kernels, values: Array) -> Any:
+    """Float64 (or exact) numbers in working precision, none smaller than before."""
+    return kernels.array(_directed(kernels, values, np.inf))
+
+
+def _directed(kernels: Kernels, values: Array, towards: float) -> Array:
+    if kernels.precision.dtype != np.dtype(np.float32):
+        return values
+    with np.errstate(all="ignore"):
+        near = values.astype(np.float32)
+        wrong = near > values if towards < 0 else near < values
+        return np.where(wrong, np.nextafter(near, np.float32(towards)), near)
+
+
+def _host(kernels: Kernels, values: Any, function: ScalarFunction, towards: float = 0.0) -> Array:
+    """As arrays the engine takes: float64, or rationals where both the arithmetic and the function are exact.
+
+    Exact arithmetic around a function without rational values uses rigorous float64 lines: interval ends are
+    then rounded outwards (``towards`` minus or plus infinity).
+    """
+    if kernels.precision.u:
+        return kernels.numpy(values)
+    array = np.asarray(values, dtype=object)
+    if function.rational:
+        return array
+    near = array.astype(np.float64)
+    if not towards or not near.size:
+        return near
+    wrong = np.asarray((near > array) if towards < 0 else (near < array), dtype=bool)
+    return np.where(wrong, np.nextafter(near, towards), near)
+
+
+def _ends(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> tuple[Array, Array]:
+    return _host(kernels, lo, function, -np.inf), _host(kernels, hi, function, np.inf)
+
+
+def _single(values: Array) -> Array:
+    """Slopes as float32 numbers."""
+    if values.dtype == np.dtype(object):
+        values = values.astype(np.float64)
+    with np.errstate(all="ignore"):
+        single = values.astype(np.float32)
+    return np.asarray(np.where(np.isfinite(single), single, np.float32(0)), dtype=np.float64)

@@ -1,0 +1,134 @@
+"""The relaxation of ``x y`` on a box: a mixture of the two McCormick planes on either side.
+
+McCormick (1976). With ``r`` in [0, 1] the lower plane is
+``(r yl + (1-r) yu) x + (r xl + (1-r) xu) y - r xl yl - (1-r) xu yu`` and the upper one
+``(r yu + (1-r) yl) x + (r xl + (1-r) xu) y - r xl yu - (1-r) xu yl``; every mixture is sound, being a
+convex combination of two sound planes. Both lower planes have the same value in the middle of the box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bounds.kernels.base import Kernels
+from bounds.relax.base import Choice, Form, Pushed, outward_form
+from bounds.relax.relu import SLOPE_STEPS
+
+
+@dataclass(slots=True)
+class ProductRelaxation:
+    """``x in [xl, xu], y in [yl, yu]`` (``D n``); a choice is ``(r of the lower, r of the upper plane)``."""
+
+    kernels: Kernels
+    xl: Any
+    xu: Any
+    yl: Any
+    yu: Any
+    mixes: Choice
+    spreads: tuple[Any, ...] = (None, None)
+    refined: tuple[Any, ...] = field(default=(None, None))
+
+    def initial(self, dom: Any) -> Choice:
+        return tuple(self.kernels.take(r, dom) for r in self.mixes)
+
+    def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
+        k = self.kernels
+        low, high = self._planes(dom, self.initial(dom) if choice is None else choice)
+        left, drop, mass = k.relax_lines(a, low[0], high[0], low[2], high[2])
+        right = k.relax_slopes(a, low[1], high[1])
+        return Pushed((left, right), drop, k.precision.gamma(a.shape[1] + 2) * mass)
+
+    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
+        del arrived  # both planes move; a row uses one of them
+        k = self.kernels
+        x, y = at
+        xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
+        # which of the two planes is the better one at (x, y)
+        low = (yl - yu) * x + (xl - xu) * y - xl * yl + xu * yu > 0
+        high = (yu - yl) * x + (xl - xu) * y - xl * yu + xu * yl < 0
+        return tuple(
+            k.divide(((held + step * (k.where(best, 1, 0) - held)) * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
+            for held, best in zip(choice, (low, high), strict=True)
+        )
+
+    def tighten(self, dom: Any, choice: Choice) -> Choice:
+        del dom  # constants are always computed afresh
+        return choice
+
+    def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        k, negative = self.kernels, arrived < 0
+        low, high = self._planes(dom, choice)
+        p, q, c = (k.where(negative, h, v) for v, h in zip(low, high, strict=True))
+        return p * at[0] + q * at[1] + c
+
+    def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
+        k = self.kernels
+        wx, wy = self.xu - self.xl, self.yu - self.yl
+        size = k.sum(abs(arrived) * weight[:, :, None], 1)
+        out = []
+        for width, other in ((wx, wy), (wy, wx)):
+            # the planes miss the product by a quarter of the box's area in its middle
+            gap = k.where((width * other >= 0) & (width * other < np.inf), width * other, 0) / 4
+            out.append(size * gap / k.maximum(width, k.precision.eta))
+        return tuple(out)
+
+    def form(self, forms: tuple[Form, ...]) -> Form:
+        """``x y = xc y + yc x - xc yc + (x - xc)(y - yc)``, the last term within ``rx ry``."""
+        k, p = self.kernels, self.kernels.precision
+        (fx, fy), half = forms, k.divide(k.zeros(1) + 1, 2)[0]
+        xc, yc = self.xl * half + self.xu * half, self.yl * half + self.yu * half
+        rx = k.maximum(self.xu - xc, xc - self.xl)
+        ry = k.maximum(self.yu - yc, yc - self.yl)
+        if p.u:
+            rx, ry = rx * (1 + 2 * p.u) + p.eta, ry * (1 + 2 * p.u) + p.eta
+        rows = fy.rows * xc[:, None, :] + fx.rows * yc[:, None, :]
+        rows[:, -1, :] += -xc * yc
+        rho = fy.rho * abs(xc) + fx.rho * abs(yc) + rx * ry
+        if p.u:
+            # the sum's terms may be larger than the sum: charge them before the common outward step
+            inputs = rows.shape[1] - 1
+            size = (k.sum(abs(fx.rows), 1) + fx.rho) * abs(yc) + (k.sum(abs(fy.rows), 1) + fy.rho) * abs(xc)
+            rho = rho + 8 * p.u * (size * p.slack(inputs + 4) + abs(xc * yc) + rho) + 4 * p.eta
+        return Form(rows, outward_form(k, rows, rho, rows.shape[1] - 1))
+
+    def _planes(self, dom: Any, choice: Choice) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+        """Lower and upper plane ``(p, q, c)``: ``x y >= p x + q y + c`` (or ``<=``).
+
+        Soundness: p and q are computed numbers off by at most 3u of the intervals' magnitudes X, Y, which
+        moves the plane by at most 3u X Y each; c itself rounds off at most 4u X Y. 16u X Y covers all.
+        """
+        k, p = self.kernels, self.kernels.precision
+        xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
+        r, s = choice
+        low = (r * yl + (1 - r) * yu, r * xl + (1 - r) * xu, -(r * xl * yl + (1 - r) * xu * yu))
+        high = (s * yu + (1 - s) * yl, s * xl + (1 - s) * xu, -(s * xl * yu + (1 - s) * xu * yl))
+        if not p.u:
+            return low, high
+        x, y = k.maximum(abs(xl), abs(xu)), k.maximum(abs(yl), abs(yu))
+        off = 16 * p.u * (x * y) + 8 * p.eta * (1 + x + y)
+        return (low[0], low[1], low[2] - off), (high[0], high[1], high[2] + off)
+
+
+def relax_product(
+    kernels: Kernels, x: tuple[Any, Any], y: tuple[Any, Any], spreads: tuple[Any, Any]
+) -> ProductRelaxation:
+    """Relaxes on ``x in [x[0], x[1]]``, ``y in [y[0], y[1]]`` (``D n``), both planes mixed evenly."""
+    half = kernels.zeros(*x[0].shape) + kernels.divide(kernels.zeros(1) + 1, 2)[0]
+    return ProductRelaxation(kernels, *x, *y, (half, half), spreads)
+
+
+def product_range(kernels: Kernels, x: tuple[Any, Any], y: tuple[Any, Any]) -> tuple[Any, Any]:
+    """``x y`` over the box, rounded outwards; unbounded where a corner is undefined."""
+    k, p = kernels, kernels.precision
+    corners = [a * b for a in x for b in y]
+    lo, hi = corners[0], corners[0]
+    for c in corners[1:]:
+        lo, hi = k.minimum(lo, c), k.maximum(hi, c)
+    if not p.u:
+        return lo, hi
+    lo, hi = lo - (2 * p.u * abs(lo) + p.eta), hi + (2 * p.u * abs(hi) + p.eta)
+    # 0 times infinity: NaN compares false
+    return k.where(lo == lo, lo, -np.inf), k.where(hi == hi, hi, np.inf)

@@ -1,0 +1,194 @@
+"""The shape of a scalar function: where it is convex or concave, and what happens in between.
+
+Boxes and segments alternate: segment 0, box 0, segment 1, ..., box m-1, segment m. A box is a point where the
+function is not smooth or changes curvature (a few ulps wide where its place is not a float); between boxes the
+curvature has a proved sign or nothing is known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bounds.expression import Expr, depends
+from bounds.relax.derivative import derivative
+from bounds.relax.enclose import enclose
+from bounds.relax.isolate import CORE, FLAT, UNKNOWN, isolate
+from bounds.relax.pieces import LEFT_END, RIGHT_END, Cut, Piece, TooManyPiecesError, narrow, split
+
+MAX_WINDOW = 4096.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch between two boxes.
+
+    Attributes:
+        lo, hi: its ends (closed).
+        kind: POSITIVE (convex), NEGATIVE (concave), FLAT (affine) or UNKNOWN.
+        expr: the smooth expression that is the function there; None where nothing is known.
+    """
+
+    lo: float
+    hi: float
+    kind: int
+    expr: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A point (or a few ulps) between segments.
+
+    Attributes:
+        lo, hi: where.
+        value: encloses the function on it.
+        before, after: enclose the limits from the left and right (only of use where ``lo == hi``).
+    """
+
+    lo: float
+    hi: float
+    value: tuple[float, float]
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Segments and boxes, left to right, and as arrays."""
+
+    segments: tuple[Segment, ...]
+    boxes: tuple[Box, ...]
+    exact: tuple[Any, ...]  # per box: its rational place, where known
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "box_lo", np.array([b.lo for b in self.boxes]))
+        put(self, "box_hi", np.array([b.hi for b in self.boxes]))
+        put(self, "values", np.array([[*b.value, *b.before, *b.after] for b in self.boxes]).reshape(-1, 6))
+        put(self, "kind", np.array([s.kind for s in self.segments]))
+        put(self, "seg_lo", np.array([s.lo for s in self.segments]))
+        put(self, "seg_hi", np.array([s.hi for s in self.segments]))
+        exprs = list(dict.fromkeys(s.expr for s in self.segments))
+        put(self, "exprs", exprs)
+        put(self, "piece", np.array([exprs.index(s.expr) for s in self.segments]))
+
+    box_lo: Any = None
+    box_hi: Any = None
+    values: Any = None
+    kind: Any = None
+    seg_lo: Any = None
+    seg_hi: Any = None
+    exprs: Any = None
+    piece: Any = None
+
+
+def partition(e: Expr, window: float, *, order: int = 2) -> Partition:
+    """Analyses ``e``: by curvature (``order`` 2) or by monotonicity (``order`` 1)."""
+    builder = _Builder(e, order, window)
+    for piece in _pieces(e, window):
+        builder.piece(piece)
+    return builder.finish()
+
+
+def _pieces(e: Expr, window: float) -> list[Piece]:
+    try:
+        return split(e, window=window)
+    except TooManyPiecesError:
+        pass
+    size = 1 / window
+    while size <= window:  # a staircase that ends: the smallest core outside which there are few pieces
+        left, right = Cut(-size, -size), Cut(size, size)
+        try:
+            tails = split(e, LEFT_END, left, window=window), split(e, right, RIGHT_END, window=window)
+            return [*tails[0], *split(e, left, right, window=window), *tails[1]]
+        except TooManyPiecesError:
+            size *= 2
+    while size > 1 / window:
+        left, right = Cut(-size, -size), Cut(size, size)
+        try:
+            core = split(e, left, right, window=window)
+            return [Piece(LEFT_END, left, None), *core, Piece(right, RIGHT_END, None)]
+        except TooManyPiecesError:
+            size /= 2
+    return [Piece(LEFT_END, RIGHT_END, None)]
+
+
+def point_value(e: Expr | None, at: float) -> tuple[float, float]:
+    """Encloses a function at one point; infinite where nothing is known."""
+    if e is None:
+        return (-math.inf, math.inf)
+    z = np.array([at])
+    lo, hi = enclose(e, z, z)
+    return known(float(lo[0]), float(hi[0]))
+
+
+def known(lo: float, hi: float) -> tuple[float, float]:
+    """An enclosure with NaN replaced by everything."""
+    return (lo, hi) if lo <= hi else (-math.inf, math.inf)
+
+
+class _Builder:
+    def __init__(self, e: Expr, order: int, window: float) -> None:
+        self.e = e
+        self.order = order
+        self.window = window
+        self.segments: list[Segment] = []
+        self.boxes: list[Box] = []
+        self.exact: list[Any] = []
+        self.last: Piece | None = None
+
+    def piece(self, piece: Piece) -> None:
+        if self.last is not None:
+            self._cut(self.last, piece)
+        self.last = piece
+        lo, hi = piece.left.hi, piece.right.lo
+        if piece.expr is None:
+            self.segments.append(Segment(lo, hi, UNKNOWN, None))
+            return
+        d = piece.expr
+        for _ in range(self.order):
+            d = derivative(d)
+        cells = isolate(d, lo, hi, self.window)
+        fresh = True
+        pending: tuple[float, float] | None = None
+        for a, b, sign in cells:
+            if sign == UNKNOWN and narrow(a, b):
+                pending = (a, b)
+                continue
+            if not fresh:
+                self._joint(piece.expr, *(pending or (a, a)))
+            elif pending is not None:  # the piece starts with an undecided cell
+                self.segments.append(Segment(pending[0], pending[0], FLAT, piece.expr))
+                self._joint(piece.expr, *pending)
+            self.segments.append(Segment(a, b, sign, piece.expr))
+            fresh, pending = False, None
+        if pending is not None:
+            if fresh:
+                self.segments.append(Segment(lo, lo, FLAT, piece.expr))
+            self._joint(piece.expr, *pending)
+            self.segments.append(Segment(hi, hi, FLAT, piece.expr))
+
+    def _joint(self, e: Expr, lo: float, hi: float) -> None:
+        z = np.array([lo])
+        value = enclose(e, z, z if lo == hi else np.array([hi]))
+        v = known(float(value[0][0]), float(value[1][0]))
+        self.boxes.append(Box(lo, hi, v, v, v))
+        self.exact.append(None)
+
+    def _cut(self, left: Piece, right: Piece) -> None:
+        cut = right.left
+        z = np.array([cut.lo])
+        value = enclose(self.e, z, z if cut.lo == cut.hi else np.array([cut.hi]))
+        v = known(float(value[0][0]), float(value[1][0]))
+        before, after = point_value(left.expr, cut.lo), point_value(right.expr, cut.hi)
+        self.boxes.append(Box(cut.lo, cut.hi, v, before, after))
+        self.exact.append(cut.at)
+
+    def finish(self) -> Partition:
+        return Partition(tuple(self.segments), tuple(self.boxes), tuple(self.exact))
+
+
+__all__ = ["CORE", "Partition", "depends", "partition"]
