@@ -252,7 +252,9 @@ def network(recipe: Recipe, cache: Path) -> Network:
         right = model(x).argmax(1) == y
     wanted = recipe.seed % CLASSES
     index = int(torch.nonzero(right & (y == wanted))[0])
-    return Network(recipe.name, model, onnx, x[index].numpy(), recipe.eps, wanted, float(right.float().mean()))
+    return Network(
+        recipe.name, model, onnx, x[index].numpy(), recipe.eps, wanted, float(right.float().mean())
+    )
 
 
 def export(model: nn.Module, path: Path) -> None:

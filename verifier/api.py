@@ -69,7 +69,7 @@ def verify(
     options = options or Options()
     budget = Budget(options.timeout, options.max_domains, options.memory or _default_memory(), cancel)
     run = _Run(options, budget, certificate, progress)
-    prop = property if isinstance(property, Property) else load_property(property)
+    prop = property if isinstance(property, Property) else load_property(property, open_inputs=True)
     models = load_models(model, prop)
     problem = make_problem(prop, models, options.semantics)
     run.phase("load")
@@ -116,7 +116,7 @@ class _Run:
     def decide(self, problem: Problem, given: object) -> Report:
         """Searches every case, concludes, writes the certificate and reports."""
         cases = problem.property.cases
-        ledger = conclude.Ledger(max(len(cases), 1))
+        ledger = conclude.Ledger(max(len(cases), 1), cases)
         if not cases:  # no input is allowed at all
             ledger.settle(np.ones((1, 0), dtype=bool))
         if all(c.empty for c in cases):
@@ -147,7 +147,7 @@ class _Run:
         next_id: int,
         total: Outcome,
     ) -> tuple[Outcome, int]:
-        case = problem.property.cases[index]
+        case = problem.cases[index]
         share = 1.0 / len(problem.property.cases)
         if case.empty or not case.disjuncts:
             ledger.settle(np.ones((1, 0), dtype=bool))
@@ -198,6 +198,8 @@ class _Run:
             budget.deadline = self.budget.deadline
         search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
         outcome = search.run(lo, hi, index)
+        if case.partial and outcome.reason is UnknownReason.NONE:
+            outcome.reason = UnknownReason.UNBOUNDED
         outcome.closed *= share
         self.counts.float64 += settler.counts.float64
         self.counts.exact += settler.counts.exact

@@ -7,12 +7,15 @@ onnxruntime's own outputs or, at level ``real``, by rigorous evaluation over the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from bounds.evaluate import evaluate
+from bounds.expression import is_rational
 from bounds.graph import Array, Op
 from bounds.kernels.numpy import NumpyKernels
 from bounds.methods.rule import Rule, relax_boxes
@@ -21,6 +24,7 @@ from bounds.plan import compile_plan
 from verifier.problem import Problem, exact_array, float64_box
 from verifier.spec.check_point import inside, violation
 from verifier.spec.model import Case, Row
+from verifier.spec.polynomial import interval
 from verifier.verdict import Semantics, Status, Witness
 
 # exact rational evaluation costs about a microsecond per multiply-add and its numbers grow
@@ -32,14 +36,19 @@ class Ledger:
 
     A node is settled when every group of its case is refuted on its box (here or at an ancestor), or
     when the exact box is empty.
+
+    Args:
+        roots: number of cases (at least 1).
+        cases: the cases, of which some may be partial.
     """
 
-    def __init__(self, roots: int) -> None:
+    def __init__(self, roots: int, cases: Sequence[Case] = ()) -> None:
         self.created = roots
         self.roots = roots
         self.splits = 0
         self.settled = 0
-        self.abandoned = 0
+        # the boxes of partial cases leave inputs out, and those are given up from the start
+        self.abandoned = sum(case.partial and not case.empty for case in cases)
 
     def split(self, count: int) -> None:
         """``count`` open nodes were split into two children each."""
@@ -108,10 +117,17 @@ def sat(problem: Problem, case: int, point: Array, semantics: Semantics) -> Sat 
     if semantics is not Semantics.REAL:
         return None
     for exact in (x, _exact_point(box, point)):
-        disjunct = _rigorous(problem, box, exact) if inside(box, exact) else None
+        allowed = inside(box, exact) and _whole(problem, exact)
+        disjunct = _rigorous(problem, box, exact) if allowed else None
         if disjunct is not None:
             return Sat(Status.SAT, Witness(tuple(exact), tuple(y), case, disjunct, "rigorous", _versions()))
     return None
+
+
+def _whole(problem: Problem, x: Sequence[Fraction]) -> bool:
+    """Whether inputs of integer types are whole numbers (also over the reals: the model takes no others)."""
+    pairs = zip(x, problem.dtypes, strict=True)
+    return all(v.denominator == 1 for v, name in pairs if np.dtype(name).kind in "iub")
 
 
 def _exact_point(box: Case, point: Array) -> list[Fraction]:
@@ -132,6 +148,11 @@ def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction]
     x: list[Fraction] = []
     representable = True
     for value, lo, hi, name in zip(point, box.lower, box.upper, problem.dtypes, strict=True):
+        if np.dtype(name).kind in "iub":
+            whole = _whole_number(value, lo, hi, name)
+            representable = representable and whole is not None
+            x.append(lo if whole is None else whole)
+            continue
         kind = np.float64 if name == "float64" else np.float32
         with np.errstate(over="ignore"):
             v = kind(value)
@@ -147,6 +168,18 @@ def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction]
             exact = lo  # no representable number in [lo, hi]: take an end, confirmed rigorously or not at all
         x.append(exact)
     return x, representable
+
+
+def _whole_number(value: float, lo: Fraction, hi: Fraction, name: str) -> Fraction | None:
+    """The whole number between ``lo`` and ``hi`` nearest to ``value`` that an integer type holds, if any."""
+    kind = np.dtype(name)
+    least, most = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    # points are handed on as float64, which does not hold every whole number beyond 2**53
+    least, most = max(math.ceil(lo), least, -(1 << 53)), min(math.floor(hi), most, 1 << 53)
+    if least > most:
+        return None
+    near = round(float(value)) if np.isfinite(value) else 0
+    return Fraction(min(max(near, least), most))
 
 
 def _at_least(kind: type[np.floating], value: Fraction) -> np.floating:
@@ -179,8 +212,12 @@ def _enclosure(problem: Problem, x: list[Fraction]) -> tuple[list[Fraction], lis
         if n.op not in (Op.CONV, Op.CONV_TRANSPOSE)
     )
     convolutions = any(n.op in (Op.CONV, Op.CONV_TRANSPOSE) for n in graph.nodes)
-    if exact_weights and not convolutions and work <= _EXACT_WORK:
-        y = [Fraction(v) for v in evaluate(graph, exact_array(x)[None])[0]]
+    rational = all(is_rational(n.params["function"]) for n in graph.scalars)
+    if exact_weights and rational and not convolutions and work <= _EXACT_WORK:
+        try:
+            y = [Fraction(v) for v in evaluate(graph, exact_array(x)[None])[0]]
+        except ZeroDivisionError:  # the network has no value here
+            return [], []
         return y, y
     plan = compile_plan(graph, NumpyKernels(FLOAT64))
     lo, hi = float64_box(x, x)
@@ -198,13 +235,16 @@ def _enclosure(problem: Problem, x: list[Fraction]) -> tuple[list[Fraction], lis
 
 def _surely(row: Row, x: list[Fraction], low: list[Fraction], high: list[Fraction]) -> bool:
     """Whether the row holds for every y between ``low`` and ``high``."""
-    if row.outputs and not low:
+    if (row.outputs or row.products) and not low:
         return False
     total = row.constant
     for j, c in row.inputs.items():
         total += c * x[j]
     for i, c in row.outputs.items():
         total += c * (high[i] if c > 0 else low[i])
+    for monomial, c in row.products.items():
+        least, most = interval(monomial, x, low, high)
+        total += c * (most if c > 0 else least)
     return row.holds(total)
 
 

@@ -15,12 +15,14 @@ from bounds.graph import Array, Graph
 from bounds.io.onnx import Model, load
 from bounds.io.session import Session
 from bounds.merge import Part, Place, join
+from bounds.monomials import with_products
 from bounds.passes.base import Pipeline
 from bounds.passes.dead import DropDead
 from bounds.passes.fold import FoldMoves
 from bounds.passes.fuse import FuseScale
 from verifier.spec.bind import bind
-from verifier.spec.model import Property, Variable
+from verifier.spec.model import Case, Property, Variable
+from verifier.spec.polynomial import linear_cases, monomials
 from verifier.verdict import Semantics
 
 
@@ -42,12 +44,16 @@ class Problem:
     Attributes:
         property: the property.
         models: declared name -> model, as given by the user.
+        cases: the property's cases with linear rows only: products of variables are more outputs, which
+            ``graph`` has after the declared ones.
         original: the joined graph as imported (for exact confirmation).
-        graph: the same after the rewrites that are sound at the asked level (for bounding).
-        dtypes: element type of every flat input ("float32" or "float64").
+        graph: the same with these products and after the rewrites that are sound at the asked level (for
+            bounding).
+        dtypes: element type of every flat input, as a numpy name ("float32", "int64", ...).
     """
 
     property: Property
+    cases: tuple[Case, ...]
     models: Mapping[str, Model]
     original: Graph
     graph: Graph
@@ -67,6 +73,9 @@ class Problem:
             values = _session(copy).run(point)
             for place, value in zip(copy.places, values, strict=True):
                 flat = np.asarray(value).reshape(-1)
+                if flat.dtype.kind in "iub":
+                    out[place] = [Fraction(int(v)) for v in flat]
+                    continue
                 if not np.all(np.isfinite(flat.astype(np.float64))):
                     # a NaN or infinite output compares with nothing: it confirms nothing
                     return []
@@ -175,7 +184,8 @@ def make_problem(prop: Property, models: Mapping[str, Model], semantics: Semanti
         for p in parts
         if shown[p.name]
     )
-    return Problem(prop, models, original, passes.apply(original).graph, tuple(dtypes), copies)
+    graph = passes.apply(with_products(original, monomials(prop))).graph
+    return Problem(prop, linear_cases(prop), models, original, graph, tuple(dtypes), copies)
 
 
 def _bind(prop: Property, models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:

@@ -34,6 +34,7 @@ class UnknownReason(enum.Enum):
     DOMAINS = "the domain limit was reached; raise --max-domains"
     MEMORY = "the memory limit was reached; raise --memory"
     CANCELLED = "the run was cancelled"
+    UNBOUNDED = "some inputs have no bounds: only counterexamples were looked for; bound every input"
     PRECISION = "the open regions are too small for floating-point splitting"
 
 

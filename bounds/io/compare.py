@@ -20,12 +20,14 @@ import onnx
 from bounds.errors import ModelInvalid
 from bounds.evaluate import apply_node
 from bounds.graph import Array, Graph, Node, Op
+from bounds.io.deviation import deviation
 from bounds.io.onnx import Model
 from bounds.io.session import Session
 
 FACTOR = 4.0
 _WORK = 2_000_000_000  # multiplications per comparison; fewer points are used for larger networks
 _UNIT = {"float32": (2.0**-24, 2.0**-126), "float64": (2.0**-53, 2.0**-1022)}  # rounding, flushed subnormal
+_UNCOUNTED = 256  # roundings where nobody counted them
 _WEIGHTS = ("weight", "scale", "coefficients")
 _SHIFTS = ("bias", "shift", "fill")
 
@@ -119,8 +121,15 @@ def _step(node: Node, inputs: list[Array], errors: list[Array], unit: float, eta
     """``E_y <= |W| E_x + gamma_k (|W| (|x| + E_x) + |b|) + k eta``, weight errors likewise."""
     if node.op is Op.RELU:
         return errors[0]
-    k = node.roundings
+    k = min(node.roundings, _UNCOUNTED)
+    if node.op is Op.SCALAR:
+        # where the importer knows no count, the runtime may compute something quite different
+        scale = k if node.roundings > k else 1
+        return deviation(node.params["function"], inputs[0], errors[0], scale * unit, scale * eta)
     relative = k * unit / (1 - k * unit) + node.weight_error + (k + 1) * 2.0**-53
+    if node.op is Op.MUL:
+        (x, y), (e, f) = (np.abs(v) for v in inputs), errors
+        return x * f + y * e + e * f + relative * (x + e) * (y + f) + k * eta
     params = {name: _magnitude(name, value, relative) for name, value in node.params.items()}
     absolute = replace(node, params=MappingProxyType(params))
     spread = [(1 + relative) * e + relative * np.abs(x) for x, e in zip(inputs, errors, strict=True)]

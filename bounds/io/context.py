@@ -77,12 +77,13 @@ Builder: TypeAlias = "Callable[[Context, Call], list[Value]]"
 
 
 class Context:
-    """Adds primitives for the ONNX node named ``source``; every method returns the new value."""
+    """Adds primitives for the ONNX node ``source`` of type ``operator``; methods return the new value."""
 
     def __init__(self, builder: GraphBuilder, limits: Limits) -> None:
         self.builder = builder
         self.limits = limits
-        self.source = ""
+        self.source = self.operator = ""
+        self.nan_tests: dict[int, int] = {}  # node that stands for IsNaN of another node
         self.algebra = Algebra()
         self.lone: frozenset[int] = frozenset()  # nodes of operands that nothing else reads
         self.one_hots: dict[int, Var] = {}  # node of a computed index (R, 1) -> the marks (R, n) it was read off
@@ -122,7 +123,32 @@ class Context:
             op, [x.node for x in inputs], shape, params,
             roundings=roundings, weight_error=error, source=self.source,
         )  # fmt: skip
-        return Var(node, shape, inputs[0].dtype if inputs else "float32")
+        masked = self._masked(op, inputs, params, shape)
+        return Var(node, shape, inputs[0].dtype if inputs else "float32", masked=masked)
+
+    def _masked(
+        self, op: Op, inputs: Sequence[Var], params: Mapping[str, Any], shape: Shape
+    ) -> Array | None:
+        """Where the result is minus infinity; only moving such elements is possible."""
+        if any(x.node in self.nan_tests for x in inputs):
+            raise ModelUnsupported(
+                "IsNaN", self.source, "a test for NaN that does not just replace NaN; real numbers never are"
+            )
+        if all(x.masked is None for x in inputs):
+            return None
+        masks = [np.zeros(x.shape, bool) if x.masked is None else x.masked for x in inputs]
+        if op is Op.TAKE:
+            index = params["index"]
+            found = masks[0].reshape(-1)[index] & (index >= 0)
+        elif op is Op.RESHAPE:
+            found = masks[0]
+        elif op is Op.CONCAT:
+            found = np.concatenate(masks, axis=params["axis"])
+        else:
+            raise ModelUnsupported(
+                self.operator, self.source, "an operand is minus infinity in places, which only Softmax takes"
+            )
+        return found.reshape(shape) if found.any() else None
 
     def linear(
         self, x: Var, weight: Array, bias: Array | None = None, *, roundings: int, error: float = 0.0

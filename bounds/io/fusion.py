@@ -135,7 +135,7 @@ def _common(algebra: Algebra, operands: Sequence[Value]) -> list[Step] | None:
     """Every operand as a function of the nearest tensor that all of them come from, if there is one."""
     variables = [v for v in operands if isinstance(v, Var)]
     first = variables[0]
-    if any(v.shape != first.shape for v in variables):
+    if any(v.shape != first.shape or v.masked is not None for v in variables):
         return None
     chains = [{s.var.node: s for s in chain(algebra, v)} for v in variables]
     near = next((k for k in chains[0] if all(k in other for other in chains)), None)

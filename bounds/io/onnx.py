@@ -29,6 +29,32 @@ from bounds.passes.dead import drop_dead
 from bounds.shapes import Shape
 
 OLDEST_OPSET = 7
+_CONTROL = "its body is not followed; export the model unrolled for fixed shapes, without control flow"
+_RANDOM = "a random result has no bound; export the model in inference mode (model.eval())"
+_DYNAMIC = "the shape of its result depends on data; export the model with fixed shapes"
+_LISTS = "only tensors are analysed; export the model without sequences and optional values"
+_TEXT = "only numbers are analysed; move the handling of text out of the model"
+_COMPLEX = "complex numbers are not analysed; write it with real matrix products"
+_ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), _CONTROL),
+    **dict.fromkeys(
+        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        _RANDOM,
+    ),
+    **dict.fromkeys(("NonMaxSuppression", "NonZero", "Unique", "Compress"), _DYNAMIC),
+    **dict.fromkeys(
+        (
+            "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceAt",
+            "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength",
+            "SplitToSequence",
+        ),
+        _LISTS,
+    ),
+    **dict.fromkeys(
+        ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"), _TEXT
+    ),
+    **dict.fromkeys(("DFT", "STFT"), _COMPLEX),
+}  # fmt: skip
 _DOMAINS = ("", "ai.onnx")
 
 
@@ -108,7 +134,7 @@ def load_bytes(
     importer = _Importer(proto.graph, opset, path, limits)
     whole = importer.run(live)
     graph, kept = drop_dead(whole)
-    known = {name: (v.shape, v.dtype) for name, v in importer.values.items() if isinstance(v, Var)}
+    known = {name: (importer.values[name].shape, importer.values[name].dtype) for name in importer.tensors}
     return Model(
         graph,
         data,
@@ -241,7 +267,10 @@ def _refuse_unsupported(found: Sequence[tuple[str, str]], path: str) -> None:
         return
     operators = sorted({op for op, _ in found})
     others = f" (in all: {', '.join(operators)})" if len(operators) > 1 else ""
-    detail = f"not analysed{others}; `verify inspect {path}` lists what is, replace it or remove it"
+    advice = _ADVICE.get(found[0][0], "replace it or remove it")
+    if "." in found[0][0]:
+        advice = "it is of a custom domain; export with the standard operators of ONNX only"
+    detail = f"not analysed{others}; {advice} (`verify inspect {path}` lists what is)"
     raise ModelUnsupported(found[0][0], found[0][1], detail)
 
 
@@ -277,6 +306,10 @@ class _Importer:
         for info in self.proto.output:
             self.context.source = info.name
             value = self.context.variable(self._lookup(info.name, f"output '{info.name}'"))
+            if value.masked is not None or value.node in self.context.nan_tests:
+                raise ModelUnsupported(
+                    "Output", info.name, "is minus infinity in places, or a test for NaN; remove this output"
+                )
             builder.output(info.name, value.node, value.dtype)
         return builder.build()
 
@@ -330,7 +363,7 @@ class _Importer:
             },
             outputs=tuple(node.output),
         )
-        self.context.source = name
+        self.context.source, self.context.operator = name, node.op_type
         self.context.lone = frozenset(
             v.node for i, v in zip(node.input, call.inputs, strict=True) if isinstance(v, Var) and self.reads[i] == 1
         )
@@ -352,7 +385,7 @@ class _Importer:
         if tensor in self.values or tensor in self.stored:
             raise ModelInvalid(f"{self.path}: tensor '{tensor}' is computed twice; export the model again")
         self.values[tensor] = value
-        if isinstance(value, Var):
+        if isinstance(value, Var) and value.masked is None:
             self.tensors[tensor] = value.node
             nodes = self.context.builder.nodes
             if value.node >= start and not nodes[value.node].tensor:

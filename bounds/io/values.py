@@ -9,7 +9,7 @@ not folded (it returns None) and is computed by the graph instead.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -80,12 +80,14 @@ class Var:
         dtype: the model's element type as a numpy name; whole numbers and truth values (0 and 1) are
             real numbers here as well.
         parent: the nearest tensor that it is an elementwise function of, if there is one.
+        masked: where the tensor is minus infinity (the node's own value there means nothing), if anywhere.
     """
 
     node: int
     shape: Shape
     dtype: str
     parent: Provenance | None = None
+    masked: Array | None = field(default=None, compare=False)
 
 
 Value: TypeAlias = Const | Var

@@ -43,7 +43,7 @@ class Kernels(Protocol):
         ...
 
     def abs_dot(self, a: Any, t: Any) -> Any:
-        """``R``: ``|a| @ t`` with ``t: n``."""
+        """``R``: ``|a| @ t`` with ``t: n``; a zero coefficient costs nothing, even where t is infinite."""
         ...
 
     def relax(self, a: Any, lower: Any, upper: Any, offset: Any) -> tuple[Any, Any]:
@@ -92,15 +92,15 @@ class Kernels(Protocol):
         """Concatenation."""
         ...
 
-    def pick(self, tables: Any, dom: Any, share: Any) -> Any:
-        """``R n``: entries of ``tables: points D n`` for boxes ``dom: R`` at the points nearest ``share: R n``.
+    def place(self, share: Any, steps: int) -> tuple[Any, Any]:
+        """Where numbers in [0, 1] lie on a grid of ``steps`` cells: the index, and how far into the cell.
 
-        Points are spread evenly over [0, 1]; a share outside counts as the nearer end, a NaN as 0.
+        Numbers outside count as the nearer end, a NaN as 0.
         """
         ...
 
-    def single(self, a: Any) -> Any:
-        """The nearest float32 numbers, in working precision; what is too large becomes 0."""
+    def pick(self, tables: Any, dom: Any, index: Any) -> Any:
+        """``R n``: entries of ``tables: points D n``, for boxes ``dom: R``, at ``index`` (``R n``, ``R 1``)."""
         ...
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:

@@ -62,7 +62,11 @@ class NumpyKernels:
         return np.einsum("ij,ij->i", a, b)
 
     def abs_dot(self, a: Any, t: Any) -> Any:
-        return np.abs(a) @ t
+        if self._exact or np.isfinite(t).all():
+            return np.abs(a) @ t
+        known = np.isfinite(t)
+        hit = (a[:, ~known] != 0).any(axis=1)
+        return np.where(hit, self.precision.dtype.type(np.inf), np.abs(a[:, known]) @ t[known])
 
     def relax(self, a: Any, lower: Any, upper: Any, offset: Any) -> tuple[Any, Any]:
         negative = self.minimum(a, 0)
@@ -97,18 +101,16 @@ class NumpyKernels:
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         return np.concatenate(parts, axis=axis)
 
-    def pick(self, tables: Any, dom: Any, share: Any) -> Any:
-        last = len(tables) - 1
-        place = np.asarray(share, dtype=np.float64) * last
-        index = np.rint(np.clip(np.where(np.isfinite(place), place, 0), 0, last)).astype(np.intp)
-        return tables[index, dom[:, None], np.arange(tables.shape[2])]
+    def place(self, share: Any, steps: int) -> tuple[Any, Any]:
+        scaled = self.where(share > 0, share, 0) * steps  # a NaN compares false
+        if self._exact:
+            index = np.minimum(np.asarray(scaled // 1, dtype=np.intp), steps - 1)
+            return index, np.minimum(scaled - index, Fraction(1))
+        index = np.minimum(scaled, steps - 1).astype(np.intp)
+        return index, np.minimum(scaled - index.astype(scaled.dtype), 1)
 
-    def single(self, a: Any) -> Any:
-        if a.dtype == np.float32:
-            return a
-        near = a.astype(np.float32)
-        near = np.where(np.isfinite(near), near, np.float32(0))
-        return _to_fraction(near.astype(np.float64)) if self._exact else near.astype(self.precision.dtype)
+    def pick(self, tables: Any, dom: Any, index: Any) -> Any:
+        return tables[index, dom[:, None], np.arange(tables.shape[2])]
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:
         if self._exact:

@@ -83,7 +83,12 @@ class TorchKernels:
         return a @ b[0] if shared else torch.linalg.vecdot(a, b)
 
     def abs_dot(self, a: Any, t: Any) -> Any:
-        return a.abs() @ t
+        total = a.abs() @ t
+        if not torch.isnan(total).any():
+            return total
+        known = torch.isfinite(t)
+        hit = (a[:, ~known] != 0).any(dim=1)
+        return torch.where(hit, math.inf, a[:, known].abs() @ t[known])
 
     def relax(self, a: Any, lower: Any, upper: Any, offset: Any) -> tuple[Any, Any]:
         # one of the two terms is exactly zero, so each coefficient is rounded once
@@ -118,15 +123,13 @@ class TorchKernels:
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         return torch.cat(parts, dim=axis)
 
-    def pick(self, tables: Any, dom: Any, share: Any) -> Any:
-        last = len(tables) - 1
-        place = torch.nan_to_num(share * last, nan=0.0).clamp(0, last)
-        columns = torch.arange(tables.shape[2], device=tables.device)
-        return tables[place.round().long(), dom[:, None], columns]
+    def place(self, share: Any, steps: int) -> tuple[Any, Any]:
+        scaled = torch.where(share > 0, share, 0.0) * steps  # a NaN compares false
+        index = scaled.clamp(max=steps - 1).long()
+        return index, (scaled - index).clamp(max=1)
 
-    def single(self, a: Any) -> Any:
-        near = a.float()
-        return torch.where(torch.isfinite(near), near, 0.0).to(self.dtype)
+    def pick(self, tables: Any, dom: Any, index: Any) -> Any:
+        return tables[index, dom[:, None], torch.arange(tables.shape[2], device=tables.device)]
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:
         if isinstance(a, Tensor) or isinstance(b, Tensor):

@@ -196,13 +196,7 @@ def optimise_slopes(
     *,
     keep_slopes: bool,
 ) -> SlopeResult:
-    """Improves single rows by conditional-gradient steps on the parameters of all relaxations.
-
-    With ``x*`` the minimiser of the current linear bound and z(x*) pushed forward through the *chosen*
-    lines, the derivative of the bound in a lower slope k is ``[A]+ (z(x*) - z*)``, z* where the line touches
-    (closed form; no autograd), so the best vertex is the supporting line at z(x*): slope 1 or 0 of a
-    rectifier, the tangent of the convex envelope of a smooth function, the better McCormick plane of a
-    product. Every iterate is a bound; the best one is kept per row.
+    """Improves single rows over the parameters of all relaxations; see :mod:`bounds.methods.improve`.
 
     Args:
         tape: relaxations of the block.
@@ -222,7 +216,7 @@ def optimise_slopes(
         a = _finish_inputs(tape, objectives, rows, picked, record, choices)
         return concretize(tape, a, rows), a, rows.pad
 
-    best = improve(tape, dom, run, len(tape.plan.steps), iterations)
+    best = improve(tape, dom, run, len(tape.plan.steps), iterations, stored=keep_slopes)
     parameters = (
         stored_parameters(tape, best.choices, len(boxes)) if keep_slopes else Parameters.none(len(boxes))
     )

@@ -75,7 +75,7 @@ def stored_parameters(tape: Tape, choices: list[Choice], rows: int) -> Parameter
         if isinstance(relaxation, ReluRelaxation):
             slopes.append(choice[0])
         elif isinstance(relaxation, ScalarRelaxation):
-            for held, part in zip(lines, choice[:2], strict=True):
+            for held, part in zip(lines, choice[2:4], strict=True):
                 held.append(part)
         elif isinstance(relaxation, ProductRelaxation):
             for held, part in zip(mixes, choice, strict=True):

@@ -358,7 +358,7 @@ class _Pass:
             return concretize(self.tape, a, rows), a, rows.pad
 
         if self.rule.sharpen:
-            value = improve(self.tape, dom, run, start, self.rule.sharpen, tighten=False).lower
+            value = improve(self.tape, dom, run, start, self.rule.sharpen, stored=False, final=False).lower
         else:
             value = run([], [])[0]
         return value[:count], -value[count:]

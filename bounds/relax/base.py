@@ -43,10 +43,15 @@ class Form:
 class Relaxation(Protocol):
     """The relaxation of one step on a block of ``D`` boxes.
 
-    ``spreads``: per operand ``D d n`` absolute sensitivity to each input over the box, or None;
-    ``refined``: per operand ``D n`` bool, elements whose interval was bounded backwards.
+    A choice starts with ``parameters`` arrays of numbers in [0, 1], what follows is derived from them.
+
+    Attributes:
+        parameters: how many.
+        spreads: per operand ``D d n`` absolute sensitivity to each input over the box, or None.
+        refined: per operand ``D n`` bool, elements whose interval was bounded backwards.
     """
 
+    parameters: int
     spreads: tuple[Any, ...]
     refined: tuple[Any, ...]
 
@@ -58,12 +63,22 @@ class Relaxation(Protocol):
         """Replaces the step by its lines in rows ``a: R n`` (a lower bound); None: the block's own choice."""
         ...
 
-    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
-        """Moves the choice towards the lines that are best at the operands' values ``at`` (each ``R n``)."""
+    def choose(self, dom: Any, parameters: Choice) -> Choice:
+        """The choice that has these parameters (in [0, 1])."""
         ...
 
-    def tighten(self, dom: Any, choice: Choice) -> Choice:
-        """The same parameters with the best constants there are for them."""
+    def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
+        """Per parameter ``R n``: how the rows' bounds grow with it, at the operands' values ``at``.
+
+        Args:
+            arrived: ``R n`` rows at the step's output.
+            dom, choice: box and present choice of each row.
+            at: per operand ``R n``, the value at the row's minimiser.
+        """
+        ...
+
+    def stored(self, dom: Any, choice: Choice) -> Choice:
+        """The choice as a certificate holds it, with the best constants there are for it."""
         ...
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:

@@ -92,7 +92,7 @@ def _build(c: Fraction, f: Factors) -> Expr | None:
         return None
     if coefficient == ZERO:
         return ZERO
-    f = _tangents(f)
+    f = _sigmoids(_tangents(f))
     top = [b if p == 1 else Expr(Fn.POW, (b,), float(p)) for b, p in f.items() if p > 0]
     bottom = [b if p == -1 else Expr(Fn.POW, (b,), float(-p)) for b, p in f.items() if p < 0]
     negative = coefficient == const(-1)
@@ -112,6 +112,18 @@ def _tangents(f: Factors) -> Factors:
             if n > 0:
                 out = _join(out, {base: n, below: -n}, -1)
                 out = _join(out, {call(Fn.TANH, *base.args): n}, 1)
+    return out
+
+
+def _sigmoids(f: Factors) -> Factors:
+    """Powers of 1 / (1 + exp(-a)), however they are spelled, as powers of sigmoid(a)."""
+    out = dict(f)
+    for base, p in f.items():
+        if p < 0 and base.fn is Fn.ADD and ONE in base.args:
+            other = base.args[1] if base.args[0] == ONE else base.args[0]
+            if other.fn is Fn.EXP:
+                out = _join(out, {base: p}, -1)
+                out = _join(out, {call(Fn.SIGMOID, negative(other.args[0])): -p}, 1)
     return out
 
 
@@ -237,9 +249,20 @@ def simplify(e: Expr) -> Expr:
             done[part] = rule(*args)
         elif part.fn is Fn.POW:
             done[part] = power(args[0], part.value)
+        elif part.fn is Fn.LOG:
+            done[part] = _logarithm(args[0])
         else:
             done[part] = Expr(part.fn, args, part.value) if args else part
     return done[e]
+
+
+def _logarithm(a: Expr) -> Expr:
+    """log(1 + exp(b)) as softplus(b)."""
+    if a.fn is Fn.ADD and ONE in a.args:
+        other = a.args[1] if a.args[0] == ONE else a.args[0]
+        if other.fn is Fn.EXP:
+            return call(Fn.SOFTPLUS, other.args[0])
+    return call(Fn.LOG, a)
 
 
 _REBUILD: Mapping[Fn, Callable[..., Expr]] = {

@@ -26,59 +26,81 @@ _MANY, _FEW, _SMALL = 17, 3, 20_000
 
 @dataclass(slots=True)
 class ScalarRelaxation:
-    """``kl z + bl <= f(z) <= ku z + bu`` on ``[lo, hi]``, ``D n``; a choice is ``(kl, ku, bl, bu)``."""
+    """``kl z + bl <= f(z) <= ku z + bu`` on ``[lo, hi]`` (``D n``).
+
+    A choice is ``(place of the lower line, of the upper one, kl, ku, bl, bu)``.
+    """
 
     kernels: Kernels
     function: ScalarFunction
     lo: Any
     hi: Any
     lines: Choice
+    parameters: int = 2
     spreads: tuple[Any, ...] = (None,)
     refined: tuple[Any, ...] = field(default=(None,))
     tables: Choice | None = None
 
     def initial(self, dom: Any) -> Choice:
-        return tuple(self.kernels.take(a, dom) for a in self.lines)
+        k = self.kernels
+        half = k.zeros(len(dom), 1) + k.divide(k.zeros(1) + 1, 2)[0]
+        return (half, half, *(k.take(a, dom) for a in self.lines))
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
-        kl, ku, bl, bu = self.initial(dom) if choice is None else choice
+        kl, ku, bl, bu = self._lines(dom) if choice is None else choice[2:]
         part, drop, mass = k.relax_lines(a, kl, ku, bl, bu)
         return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)
 
-    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
-        """Blends in the supporting lines nearest to ``at``.
+    def choose(self, dom: Any, parameters: Choice) -> Choice:
+        """Lines interpolated between those kept for points spread over every interval.
 
         Soundness: a convex combination of sound lines is a sound line. The combination is computed: slopes
         err by at most 4u of the larger one, intercepts likewise, and both are paid for by the intercepts.
         """
-        del arrived  # both lines move; a row uses one of them
         k, p = self.kernels, self.kernels.precision
-        if self.tables is None:
-            self.tables = self._supporting()
-        width = k.maximum(self.hi - self.lo, p.eta)
-        where = (at[0] - k.take(self.lo, dom)) / k.take(width, dom)
         reach = k.take(k.maximum(abs(self.lo), abs(self.hi)), dom)
         slopes: list[Any] = []
         shifts: list[Any] = []
         for side, sign in ((0, -1), (1, 1)):
-            slope = k.pick(self.tables[side], dom, where)
-            shift = k.pick(self.tables[2 + side], dom, where)
-            held, held_shift = choice[side], choice[2 + side]
-            new, new_shift = held + step * (slope - held), held_shift + step * (shift - held_shift)
+            (slope, rise), (shift, lift), share = self._between(side, dom, parameters[side])
+            slopes.append(slope + share * rise)
+            new = shift + share * lift
             if p.u:
-                size = (abs(held) + abs(slope)) * reach + (abs(held_shift) + abs(shift))
-                single = k.single(new)
-                new_shift = new_shift + sign * (8 * p.u * size + abs(new - single) * reach + 4 * p.eta)
-                new = single
-            slopes.append(new)
-            shifts.append(new_shift)
-        return (*slopes, *shifts)
+                size = (abs(slope) + abs(rise)) * reach + (abs(shift) + abs(lift))
+                new = new + sign * (8 * p.u * size + 4 * p.eta)
+            shifts.append(new)
+        return (*parameters, *slopes, *shifts)
 
-    def tighten(self, dom: Any, choice: Choice) -> Choice:
+    def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
+        k = self.kernels
+        out: list[Any] = []
+        for side, rows in ((0, k.maximum(arrived, 0)), (1, k.minimum(arrived, 0))):
+            (_, rise), (_, lift), _ = self._between(side, dom, choice[side])
+            change = rise * at[0] + lift
+            out.append(k.where(abs(change) < np.inf, rows * change, 0))
+        return tuple(out)
+
+    def stored(self, dom: Any, choice: Choice) -> Choice:
         k, f = self.kernels, self.function
         lo, hi = _ends(k, f, k.take(self.lo, dom), k.take(self.hi, dom))
-        return lines_of(k, f, lo, hi, (_host(k, choice[0], f), _host(k, choice[1], f)))
+        slopes = (_single(_host(k, choice[2], f)), _single(_host(k, choice[3], f)))
+        return (*choice[:2], *lines_of(k, f, lo, hi, slopes))
+
+    def _lines(self, dom: Any) -> Choice:
+        return tuple(self.kernels.take(a, dom) for a in self.lines)
+
+    def _between(self, side: int, dom: Any, share: Any) -> tuple[tuple[Any, Any], tuple[Any, Any], Any]:
+        """Of kept lines: (slope, change to the next), (intercept, change to the next), how far between."""
+        k = self.kernels
+        if self.tables is None:
+            self.tables = self._supporting()
+        slopes, shifts = self.tables[side], self.tables[2 + side]
+        index, rest = k.place(share, len(slopes) - 1)
+        columns = (dom, index)
+        slope, shift = k.pick(slopes, *columns), k.pick(shifts, *columns)
+        later = (dom, index + 1)
+        return (slope, k.pick(slopes, *later) - slope), (shift, k.pick(shifts, *later) - shift), rest
 
     def _supporting(self) -> Choice:
         """Supporting lines at points spread over every interval: four arrays ``points D n``."""
@@ -92,7 +114,7 @@ class ScalarRelaxation:
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         del dom
         k, negative = self.kernels, arrived < 0
-        kl, ku, bl, bu = choice
+        kl, ku, bl, bu = choice[2:]
         return k.where(negative, ku, kl) * at[0] + k.where(negative, bu, bl)
 
     def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
@@ -108,9 +130,10 @@ class ScalarRelaxation:
         f = self.function
         slope = _single((_host(k, self.lines[0], f) + _host(k, self.lines[1], f)) / 2)
         s, _, low, high = lines_of(k, f, *_ends(k, f, self.lo, self.hi), (slope, slope))
+        known = high - low < np.inf
         rows = form.rows * s[:, None, :]
-        rows[:, -1, :] += (low + high) / 2
-        rho = form.rho * abs(s) + (high - low) / 2
+        rows[:, -1, :] += k.where(known, (low + high) / 2, 0)
+        rho = form.rho * abs(s) + k.where(known, (high - low) / 2, np.inf)
         return Form(rows, outward_form(k, rows, rho, rows.shape[1] - 1))
 
 
@@ -121,7 +144,7 @@ def relax_scalar(
     low, high = _ends(kernels, function, lo, hi)
     slopes = function.supporting(low, high, low / 2 + high / 2)
     return ScalarRelaxation(
-        kernels, function, lo, hi, lines_of(kernels, function, low, high, slopes), (spread,)
+        kernels, function, lo, hi, lines_of(kernels, function, low, high, slopes), spreads=(spread,)
     )
 
 

@@ -69,21 +69,26 @@ def enclose(e: Expr, lo: Any, hi: Any) -> Interval:
         ``(below, above)``: ``below <= e(z) <= above`` for every real z in ``[lo, hi]``; both NaN where that is not
         known.
     """
-    values: dict[Expr, Interval] = {}
     with np.errstate(all="ignore"):
-        for part in nodes(e):
-            if part.fn is Fn.X:
-                values[part] = (lo, hi)
-            elif part.fn is Fn.CONST:
-                c = np.float64(part.value)
-                values[part] = (c, c)
-            elif part.fn is Fn.POW:
-                values[part] = _power(values[part.args[0]], part.value)
-            else:
-                values[part] = RULES[part.fn](*[values[a] for a in part.args])
-        below, above = values[e]
+        below, above = enclose_interval(e, (lo, hi))
         shape = np.shape(lo)
         return np.broadcast_to(below, shape), np.broadcast_to(above, shape)
+
+
+def enclose_interval(e: Expr, x: Interval) -> Interval:
+    """The same without the ceremony: results may be scalars, and NumPy may warn."""
+    values: dict[Expr, Interval] = {}
+    for part in nodes(e):
+        if part.fn is Fn.X:
+            values[part] = x
+        elif part.fn is Fn.CONST:
+            c = np.float64(part.value)
+            values[part] = (c, c)
+        elif part.fn is Fn.POW:
+            values[part] = enclose_power(values[part.args[0]], part.value)
+        else:
+            values[part] = RULES[part.fn](*[values[a] for a in part.args])
+    return values[e]
 
 
 def _add(a: Interval, b: Interval) -> Interval:
@@ -287,7 +292,8 @@ def _tan(a: Interval) -> Interval:
     return np.where(bad, np.nan, below), np.where(bad, np.nan, above)
 
 
-def _power(a: Interval, p: float) -> Interval:
+def enclose_power(a: Interval, p: float) -> Interval:
+    """Encloses ``a ** p``: any a for a whole exponent, otherwise a >= 0."""
     if p == 0:
         one = np.where(np.isnan(a[0]) | np.isnan(a[1]), np.nan, 1.0)
         return one, one
@@ -295,10 +301,10 @@ def _power(a: Interval, p: float) -> Interval:
         return a
     if float(p).is_integer():
         if p < 0:
-            return _invert(_power(a, -p))
+            return _invert(enclose_power(a, -p))
         return _even_power(_abs(a), p) if p % 2 == 0 else _odd_power(a, p)
     if p < 0:
-        return _invert(_power(a, -p))
+        return _invert(enclose_power(a, -p))
     known = a[0] >= 0
     lo, hi = _even_power((np.maximum(a[0], 0.0), np.maximum(a[1], 0.0)), p)
     return np.where(known, lo, np.nan), np.where(known & ~np.isnan(a[1]), hi, np.nan)

@@ -7,64 +7,91 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bounds.expression import Expr, Fn, depends
-from bounds.relax.enclose import enclose
+from bounds.relax.derivative import derivative
+from bounds.relax.enclose import down, enclose, up
 
 Cell: TypeAlias = tuple[float, float, int]
 
 POSITIVE, NEGATIVE, FLAT, UNKNOWN = 1, -1, 0, 2
-MAX_OPEN = 2048  # undecided cells at one level; more means infinitely many zeros
-LONG_RUN = 256
 FINEST = 2.0**-50  # cells are not split below this relative width
 CORE = 64.0  # where bisection goes on although there are too many undecided cells outside
+MAX_OPEN = 4096  # undecided cells at one level; more means infinitely many zeros, or no provable sign
+MANY_OPEN = 4 * MAX_OPEN
+LONG_RUN = 256  # around an isolated zero fewer neighbouring cells stay undecided ...
+LONG_LEVEL = 8  # ... once they have been halved so often
 
 
 def isolate(e: Expr, lo: float, hi: float, window: float = CORE, *, strict: bool = False) -> list[Cell]:
     """Splits ``[lo, hi]`` into cells of proved sign and (mostly tiny) undecided cells.
 
     Args:
-        e: a function without jumps on the interval; it need not be defined everywhere.
+        e: a function without kinks or jumps on the interval; it need not be defined everywhere.
         lo, hi: ends, may be infinite.
         strict: a sign is proved only where the function is nowhere zero in the closed cell.
         window: cells that reach beyond ``[-window, window]`` are given up first when there are too many.
 
     Returns:
         ``(a, b, sign)`` from left to right: touching, covering ``[lo, hi]``; ``sign`` is POSITIVE (``e >= 0`` on the closed
-        cell, and > 0 except at isolated points or where it underflows), NEGATIVE, FLAT (identically zero) or UNKNOWN.
+        cell), NEGATIVE, FLAT (identically zero) or UNKNOWN.
     """
     if not depends(e):
-        point = np.zeros(1)
-        below, above = enclose(e, point, point)
-        exact = e.value if e.fn is Fn.CONST else None
-        if exact == 0:
-            return [(lo, hi, FLAT)]
-        sign = POSITIVE if below[0] > 0 else NEGATIVE if above[0] < 0 else UNKNOWN
-        return [(lo, hi, sign)]
+        return [(lo, hi, _constant_sign(e))]
     ends = _start(lo, hi)
     a, b = ends[:-1], ends[1:]
     done: list[tuple[Any, Any, Any]] = []
+    level, crowded = 0, False
     while len(a):
-        below, above = enclose(e, a, b)
-        if strict:
-            sign = np.where(below > 0, POSITIVE, np.where(above < 0, NEGATIVE, UNKNOWN))
-        else:
-            sign = np.where(below >= 0, POSITIVE, np.where(above <= 0, NEGATIVE, UNKNOWN))
+        sign = _signs(e, a, b, strict=strict)
         mid = np.where(np.isinf(a) | np.isinf(b), np.nan, a / 2 + b / 2)
-        small = ~(b - a > FINEST * np.maximum(np.abs(a), np.abs(b))) | ~((a < mid) & (mid < b))
-        final = (sign != UNKNOWN) | small
+        final = sign != UNKNOWN
+        final |= ~(b - a > FINEST * np.maximum(np.abs(a), np.abs(b))) | ~((a < mid) & (mid < b))
         if np.count_nonzero(~final) > MAX_OPEN:
-            final |= _hopeless(a, b, final)
-            if np.count_nonzero(~final) > MAX_OPEN:
-                final |= (np.abs(a) > window) | (np.abs(b) > window)
-            if np.count_nonzero(~final) > 8 * MAX_OPEN:
-                final[:] = True
+            crowded = True
+            final |= np.maximum(np.abs(a), np.abs(b)) > window
+        if level >= LONG_LEVEL:
+            final |= _long_runs(a, b, final)
+        if np.count_nonzero(~final) > MANY_OPEN:
+            final[:] = True
         done.append((a[final], b[final], sign[final]))
         a, b, mid = a[~final], b[~final], mid[~final]
         a, b = np.concatenate([a, mid]), np.concatenate([mid, b])
-    return _merged(*(np.concatenate(parts) for parts in zip(*done, strict=True)))
+        level += 1
+    cells = _merged(*(np.concatenate(parts) for parts in zip(*done, strict=True)))
+    return _trimmed(cells, window) if crowded else cells
 
 
-def _hopeless(a: Any, b: Any, final: Any) -> Any:
-    """Open cells in long unbroken runs: around an isolated zero only a few neighbours stay undecided."""
+def _constant_sign(e: Expr) -> int:
+    if e.fn is Fn.CONST and e.value == 0:
+        return FLAT
+    z = np.zeros(1)
+    below, above = enclose(e, z, z)
+    return POSITIVE if below[0] > 0 else NEGATIVE if above[0] < 0 else UNKNOWN
+
+
+def _signs(e: Expr, a: Any, b: Any, *, strict: bool) -> Any:
+    """Of cells [a, b]: by natural enclosure, then by the centred form where that fails."""
+    below, above = enclose(e, a, b)
+    sign = _decide(below, above, strict=strict)
+    todo = np.flatnonzero((sign == UNKNOWN) & np.isfinite(a) & np.isfinite(b))
+    if len(todo):
+        a, b = a[todo], b[todo]
+        c = a / 2 + b / 2
+        at, slope = enclose(e, c, c), enclose(derivative(e), a, b)
+        with np.errstate(all="ignore"):
+            radius = up(np.maximum(b - c, c - a))
+            swing = up(np.maximum(np.abs(slope[0]), np.abs(slope[1])) * radius)
+            sign[todo] = _decide(down(at[0] - swing), up(at[1] + swing), strict=strict)
+    return sign
+
+
+def _decide(below: Any, above: Any, *, strict: bool) -> Any:
+    if strict:
+        return np.where(below > 0, POSITIVE, np.where(above < 0, NEGATIVE, UNKNOWN))
+    return np.where(below >= 0, POSITIVE, np.where(above <= 0, NEGATIVE, UNKNOWN))
+
+
+def _long_runs(a: Any, b: Any, final: Any) -> Any:
+    """Open cells in long unbroken runs: rounding or a loose enclosure hides the sign, halving will not show it."""
     order = np.argsort(a, kind="stable")
     is_open = ~final[order]
     joined = np.concatenate([[False], is_open[1:] & is_open[:-1] & (a[order][1:] == b[order][:-1])])
@@ -88,3 +115,21 @@ def _merged(a: Any, b: Any, sign: Any) -> list[Cell]:
     starts = np.flatnonzero(np.concatenate([[True], sign[1:] != sign[:-1]]))
     stops = np.concatenate([starts[1:], [len(a)]]) - 1
     return [(float(a[i]), float(b[j]), int(sign[i])) for i, j in zip(starts, stops, strict=True)]
+
+
+def _trimmed(cells: list[Cell], window: float) -> list[Cell]:
+    """Beyond the first wide undecided cell outside the window, nothing is kept: one undecided cell."""
+    first, last = 0, len(cells) - 1
+    for i, (a, b, sign) in enumerate(cells):
+        if sign == UNKNOWN and b - a > window * FINEST:
+            if b <= -window:
+                first = i
+            if a >= window:
+                last = i
+                break
+    middle = cells[first : last + 1]
+    if first > 0:
+        middle[0] = (cells[0][0], middle[0][1], UNKNOWN)
+    if last < len(cells) - 1:
+        middle[-1] = (middle[-1][0], cells[-1][1], UNKNOWN)
+    return middle

@@ -15,7 +15,7 @@ import numpy as np
 
 from bounds.kernels.base import Kernels
 from bounds.relax.base import Choice, Form, Pushed, outward_form
-from bounds.relax.relu import SLOPE_STEPS
+from bounds.relax.relu import in_steps
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class ProductRelaxation:
     yl: Any
     yu: Any
     mixes: Choice
+    parameters: int = 2
     spreads: tuple[Any, ...] = (None, None)
     refined: tuple[Any, ...] = field(default=(None, None))
 
@@ -41,22 +42,21 @@ class ProductRelaxation:
         right = k.relax_slopes(a, low[1], high[1])
         return Pushed((left, right), drop, k.precision.gamma(a.shape[1] + 2) * mass)
 
-    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
-        del arrived  # both planes move; a row uses one of them
-        k = self.kernels
-        x, y = at
-        xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
-        # which of the two planes is the better one at (x, y)
-        low = (yl - yu) * x + (xl - xu) * y - xl * yl + xu * yu > 0
-        high = (yu - yl) * x + (xl - xu) * y - xl * yu + xu * yl < 0
-        return tuple(
-            k.divide(((held + step * (k.where(best, 1, 0) - held)) * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
-            for held, best in zip(choice, (low, high), strict=True)
-        )
+    def choose(self, dom: Any, parameters: Choice) -> Choice:
+        del dom
+        return parameters
 
-    def tighten(self, dom: Any, choice: Choice) -> Choice:
-        del dom  # constants are always computed afresh
-        return choice
+    def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
+        del choice  # planes are linear in the mixing parameters
+        k, (x, y) = self.kernels, at
+        xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
+        low = (yl - yu) * x + (xl - xu) * y - xl * yl + xu * yu
+        high = (yu - yl) * x + (xl - xu) * y - xl * yu + xu * yl
+        return k.maximum(arrived, 0) * low, k.minimum(arrived, 0) * high
+
+    def stored(self, dom: Any, choice: Choice) -> Choice:
+        del dom
+        return tuple(in_steps(self.kernels, r) for r in choice)
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         k, negative = self.kernels, arrived < 0
@@ -92,6 +92,8 @@ class ProductRelaxation:
             inputs = rows.shape[1] - 1
             size = (k.sum(abs(fx.rows), 1) + fx.rho) * abs(yc) + (k.sum(abs(fy.rows), 1) + fy.rho) * abs(xc)
             rho = rho + 8 * p.u * (size * p.slack(inputs + 4) + abs(xc * yc) + rho) + 4 * p.eta
+        known = (self.xu - self.xl < np.inf) & (self.yu - self.yl < np.inf)
+        rows, rho = k.where(known[:, None, :], rows, 0), k.where(known, rho, np.inf)
         return Form(rows, outward_form(k, rows, rho, rows.shape[1] - 1))
 
     def _planes(self, dom: Any, choice: Choice) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
@@ -109,7 +111,12 @@ class ProductRelaxation:
             return low, high
         x, y = k.maximum(abs(xl), abs(xu)), k.maximum(abs(yl), abs(yu))
         off = 16 * p.u * (x * y) + 8 * p.eta * (1 + x + y)
-        return (low[0], low[1], low[2] - off), (high[0], high[1], high[2] + off)
+        known = x + y < np.inf  # otherwise nothing is known, and a slope would be infinite
+        out: list[tuple[Any, Any, Any]] = []
+        for (along_x, along_y, shift), sign in ((low, -1), (high, 1)):
+            constant = k.where(known, shift + sign * off, sign * np.inf)
+            out.append((k.where(known, along_x, 0), k.where(known, along_y, 0), constant))
+        return out[0], out[1]
 
 
 def relax_product(
@@ -117,7 +124,7 @@ def relax_product(
 ) -> ProductRelaxation:
     """Relaxes on ``x in [x[0], x[1]]``, ``y in [y[0], y[1]]`` (``D n``), both planes mixed evenly."""
     half = kernels.zeros(*x[0].shape) + kernels.divide(kernels.zeros(1) + 1, 2)[0]
-    return ProductRelaxation(kernels, *x, *y, (half, half), spreads)
+    return ProductRelaxation(kernels, *x, *y, (half, half), spreads=spreads)
 
 
 def product_range(kernels: Kernels, x: tuple[Any, Any], y: tuple[Any, Any]) -> tuple[Any, Any]:

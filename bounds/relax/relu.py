@@ -26,6 +26,7 @@ class ReluRelaxation:
     upper: Any
     offset: Any
     ambiguous: Any
+    parameters: int = 1
     spreads: tuple[Any, ...] = (None,)
     refined: tuple[Any, ...] = field(default=(None,))
 
@@ -39,15 +40,18 @@ class ReluRelaxation:
         # drop is a sum of terms of one sign, so its rounding is relative to itself
         return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * abs(drop))
 
-    def ascend(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...], step: float) -> Choice:
-        k, (held,) = self.kernels, choice
-        moved = held + step * (k.where(at[0] > 0, 1, 0) - held)
-        rounded = k.divide((moved * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)
-        return (k.where(k.take(self.ambiguous, dom) & ~(arrived < 0), rounded, held),)
+    def choose(self, dom: Any, parameters: Choice) -> Choice:
+        # any slope in [0, 1] is sound for any z, but those of stable neurons are known
+        k = self.kernels
+        return (k.where(k.take(self.ambiguous, dom), parameters[0], k.take(self.lower, dom)),)
 
-    def tighten(self, dom: Any, choice: Choice) -> Choice:
-        del dom  # constants are always computed afresh
-        return choice
+    def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
+        del dom, choice
+        return (self.kernels.maximum(arrived, 0) * at[0],)
+
+    def stored(self, dom: Any, choice: Choice) -> Choice:
+        del dom
+        return (in_steps(self.kernels, choice[0]),)
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         k, negative = self.kernels, arrived < 0
@@ -88,6 +92,10 @@ def relax_relu(kernels: Kernels, lo: Any, hi: Any, spread: Any) -> ReluRelaxatio
     if u:
         need = need + 5 * u * (slope * -lo + hi) + kernels.precision.eta
     lower = k.where(active | (ambiguous & (hi > -lo)), one, 0)
-    return ReluRelaxation(
-        k, lo, hi, lower, k.where(active, one, slope), k.where(ambiguous, need, 0), ambiguous, (spread,)
-    )
+    upper, offset = k.where(active, one, slope), k.where(ambiguous, need, 0)
+    return ReluRelaxation(k, lo, hi, lower, upper, offset, ambiguous, spreads=(spread,))
+
+
+def in_steps(kernels: Kernels, share: Any) -> Any:
+    """Numbers in [0, 1] rounded to multiples of 1/128."""
+    return kernels.divide((share * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)

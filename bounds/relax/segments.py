@@ -18,6 +18,7 @@ from bounds.relax.derivative import derivative
 from bounds.relax.enclose import enclose
 from bounds.relax.isolate import CORE, FLAT, UNKNOWN, isolate
 from bounds.relax.pieces import LEFT_END, RIGHT_END, Cut, Piece, TooManyPiecesError, narrow, split
+from bounds.relax.rational import sign_of_derivative
 
 MAX_WINDOW = 4096.0
 
@@ -148,9 +149,11 @@ class _Builder:
         if piece.expr is None:
             self.segments.append(Segment(lo, hi, UNKNOWN, None))
             return
-        d = piece.expr
-        for _ in range(self.order):
-            d = derivative(d)
+        d = sign_of_derivative(piece.expr, self.order)
+        if d is None:
+            d = piece.expr
+            for _ in range(self.order):
+                d = derivative(d)
         cells = isolate(d, lo, hi, self.window)
         fresh = True
         pending: tuple[float, float] | None = None

@@ -1,20 +1,22 @@
-"""Networks as affine maps and rectifiers, nothing else.
+"""Networks as affine maps, rectifiers, functions of one variable, and products; nothing else.
 
-A :class:`Node` is the input, ``relu`` of one node, or ``sum_k L_k(z_k) + b`` over other nodes, where
-each ``L_k`` is a short chain of the three linear maps below. All vectors are flat; every map acts on
-the last axis of a batch, forwards (``L x``) and backwards (``A L``).
+A :class:`Node` is the input, ``relu(z)`` or ``f(z)`` of one node, the elementwise product of two, or
+``sum_k L_k(z_k) + b`` over other nodes, where each ``L_k`` is a short chain of the linear maps below. All
+vectors are flat; every map acts on the last axis of a batch, forwards (``L x``) and backwards (``A L``).
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bounds.errors import LimitExceeded, ModelInvalid
+from verifier.check.functions import Function
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 MAX_ELEMENTS = 1 << 29  # of any one tensor
@@ -123,24 +125,42 @@ Map: TypeAlias = Take | Scale | Dense | Adjoint
 Chain: TypeAlias = tuple[Map, ...]
 
 
+class Kind(enum.Enum):
+    """What a node is."""
+
+    INPUT = "input"
+    AFFINE = "affine"
+    RELU = "relu"
+    SCALAR = "scalar"
+    PRODUCT = "product"
+
+
+UNMODELLED = 1 << 40  # so many roundings that nothing is known at level ``float32``
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One tensor of the normal form.
 
     Attributes:
         size: number of elements.
+        kind: see :class:`Kind`.
         terms: (source node, chain of maps) of an affine node.
         bias: the constant part, or None.
-        relu: source of a rectifier, else -1.
+        operands: the nodes that a nonlinear node reads, of the same size.
+        function: of a scalar node.
         error: the true weights and bias differ from the stored ones by at most ``error`` relatively.
-        roundings: float32 roundings of the original operator per product (level ``float32``).
-        tensor: ONNX tensor that a rectifier belongs to.
+        roundings: float32 roundings of the original operator per product (level ``float32``); of a
+            scalar node only whether the model rounds at all.
+        tensor: ONNX tensor that a nonlinear node belongs to.
     """
 
     size: int
+    kind: Kind
     terms: tuple[tuple[int, Chain], ...] = ()
     bias: Array | None = None
-    relu: int = -1
+    operands: tuple[int, ...] = ()
+    function: Function = ()
     error: float = 0.0
     roundings: int = 0
     tensor: str = ""
@@ -151,11 +171,13 @@ class Const:
     """A stored or folded tensor: floats in float64, integers in int64, or bool.
 
     ``error`` bounds ``|true - data| / |data|``; ``roundings`` counts the model's own float32 ones.
+    ``dtype`` is the model's element type as a numpy name.
     """
 
     data: Array
     error: float = 0.0
     roundings: int = 0
+    dtype: str = "float32"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -170,12 +192,28 @@ class Const:
         return self.data.dtype.kind == "f"
 
 
+def whole(data: Any) -> Const:
+    """Integers."""
+    return Const(np.asarray(data, np.int64), dtype="int64")
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Says that a tensor is, element by element, ``function`` of ``root``; how often links on the way round."""
+
+    root: Var
+    function: Function
+    roundings: int
+
+
 @dataclass(frozen=True, slots=True)
 class Var:
-    """A tensor that depends on the input: a node seen with a shape."""
+    """A tensor that depends on the input: a node seen with a shape and an element type."""
 
     node: int
     shape: tuple[int, ...]
+    dtype: str = "float32"
+    parent: Parent | None = None
 
     @property
     def size(self) -> int:
@@ -185,6 +223,10 @@ class Var:
         """Every element's flat index, in the tensor's shape."""
         return np.arange(self.size, dtype=np.int64).reshape(self.shape)
 
+    def seen_as(self, shape: Sequence[int]) -> Var:
+        """The same elements in another shape, which is another tensor to fusion."""
+        return self if tuple(shape) == self.shape else Var(self.node, tuple(shape), self.dtype)
+
 
 Value: TypeAlias = Const | Var
 
@@ -193,8 +235,10 @@ class Lowering:
     """Builds the list of nodes; node 0 is the input of the whole (possibly combined) network."""
 
     def __init__(self, inputs: int) -> None:
-        self.nodes: list[Node] = [Node(inputs)]
+        self.nodes: list[Node] = [Node(inputs, Kind.INPUT)]
         self.tensor = ""  # output of the ONNX node being lowered
+        self.lone: frozenset[int] = frozenset()  # nodes of its operands that nothing else reads
+        self.marks: dict[int, Var] = {}  # node of a computed index -> the marks that it was read off
 
     def _append(self, node: Node) -> int:
         guard((node.size,))
@@ -223,16 +267,38 @@ class Lowering:
             assert outputs == size
         flat = None if bias is None else np.broadcast_to(bias, tuple(shape)).reshape(-1).astype(np.float64)
         pairs = tuple((x.node, chain) for x, chain in terms)
-        return Var(self._append(Node(size, pairs, flat, -1, error, roundings)), tuple(shape))
+        node = Node(size, Kind.AFFINE, pairs, flat, error=error, roundings=roundings)
+        return Var(self._append(node), tuple(shape), terms[0][0].dtype if terms else "float32")
 
     def relu(self, x: Var) -> Var:
         """``max(x, 0)``: the next rectifier."""
-        return Var(self._append(Node(x.size, relu=x.node, tensor=self.tensor)), x.shape)
+        node = Node(x.size, Kind.RELU, operands=(x.node,), tensor=self.tensor)
+        return Var(self._append(node), x.shape, x.dtype)
+
+    def scalar(self, function: Function, x: Var, *, roundings: int = 0) -> Var:
+        """``function(x)`` elementwise: the next scalar node."""
+        node = Node(
+            x.size, Kind.SCALAR, operands=(x.node,), function=function, roundings=roundings, tensor=self.tensor
+        )
+        return Var(self._append(node), x.shape, x.dtype)
+
+    def multiply(self, x: Var, y: Var, *, roundings: int = 0) -> Var:
+        """``x * y`` with numpy's broadcasting: the next product."""
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = (self.expanded(v, shape) for v in (x, y))
+        node = Node(
+            x.size, Kind.PRODUCT, operands=(x.node, y.node), roundings=roundings, tensor=self.tensor
+        )
+        return Var(self._append(node), shape, x.dtype)
+
+    def expanded(self, x: Var, shape: tuple[int, ...]) -> Var:
+        """``x`` broadcast to ``shape``."""
+        return x if x.shape == shape else self.take(x, np.broadcast_to(x.index(), guard(shape)))
 
     def take(self, x: Var, index: Array, fill: Array | None = None) -> Var:
         """Elements by flat index; -1 stands for ``fill`` (0)."""
         if index.size == x.size and np.array_equal(index.reshape(-1), np.arange(x.size)):
-            return Var(x.node, index.shape)
+            return x.seen_as(index.shape)
         guard(index.shape)
         return self.affine([(x, (Take(index, x.size),))], index.shape, fill)
 
@@ -241,12 +307,12 @@ class Lowering:
     ) -> Var:
         """``x + bias``; joined with the affine map before it where that has no bias (both exact sums)."""
         before = self.nodes[x.node]
-        alone = before.terms and before.bias is None and before.error == error == 0
+        alone = before.terms and before.bias is None and before.error == error == 0 and x.parent is None
         # a shift that the model does not compute must not be charged as if it rounded (level float32)
         if alone and x.shape == shape and (roundings or not before.roundings):
             flat = np.broadcast_to(bias, shape).reshape(-1).astype(np.float64)
-            joined = Node(before.size, before.terms, flat, -1, 0.0, before.roundings + roundings)
-            return Var(self._append(joined), shape)
+            joined = replace(before, bias=flat, roundings=before.roundings + roundings)
+            return Var(self._append(joined), shape, x.dtype)
         return self.affine([(x, expand(x, shape))], shape, bias, error=error, roundings=roundings)
 
     def scaled(
@@ -270,9 +336,8 @@ class Lowering:
         """A constant as a node without sources."""
         if isinstance(value, Var):
             return value
-        if not value.is_float:
-            raise ValueError("an integer constant meets the network's floating-point data")
-        return self.affine([], value.shape, value.data, error=value.error, roundings=value.roundings)
+        found = self.affine([], value.shape, real(value), error=value.error, roundings=value.roundings)
+        return replace(found, dtype=value.dtype)
 
     def maximum(self, a: Var, b: Var) -> Var:
         """``b + relu(a - b)``."""
@@ -281,6 +346,13 @@ class Lowering:
     def minimum(self, a: Var, b: Var) -> Var:
         """``b - relu(b - a)``."""
         return self.combine([(1, b), (-1, self.relu(self.combine([(1, b), (-1, a)])))])
+
+
+def real(value: Const) -> Array:
+    """The constant's numbers in float64, exactly."""
+    if not value.is_float and np.any(np.abs(value.data.astype(np.int64)) > 1 << 53):
+        raise ValueError("a whole number over 2^53 meets the network's data")
+    return value.data.astype(np.float64)
 
 
 def expand(x: Var, shape: tuple[int, ...]) -> Chain:
@@ -304,15 +376,13 @@ class Network:
     nodes: tuple[Node, ...]
     output: int
 
-    @property
-    def rectifiers(self) -> list[int]:
-        """Ids of the rectifiers, in order."""
-        return [i for i, node in enumerate(self.nodes) if node.relu >= 0]
+    def of(self, kind: Kind) -> list[int]:
+        """Ids of the nodes of one kind, in order."""
+        return [i for i, node in enumerate(self.nodes) if node.kind is kind]
 
-    @property
-    def neurons(self) -> int:
-        """Number of rectified elements."""
-        return sum(self.nodes[i].size for i in self.rectifiers)
+    def elements(self, kind: Kind) -> int:
+        """Number of elements of the nodes of one kind."""
+        return sum(self.nodes[i].size for i in self.of(kind))
 
 
 def prune(nodes: Sequence[Node], output: int) -> Network:
@@ -321,13 +391,11 @@ def prune(nodes: Sequence[Node], output: int) -> Network:
     for i in range(output, 0, -1):
         if i in alive:
             alive.update(source for source, _ in nodes[i].terms)
-            if nodes[i].relu >= 0:
-                alive.add(nodes[i].relu)
+            alive.update(nodes[i].operands)
     number = {old: new for new, old in enumerate(sorted(alive))}
     kept: list[Node] = []
     for old in number:
         node = nodes[old]
         terms = tuple((number[source], chain) for source, chain in node.terms)
-        relu = number[node.relu] if node.relu >= 0 else -1
-        kept.append(Node(node.size, terms, node.bias, relu, node.error, node.roundings, node.tensor))
+        kept.append(replace(node, terms=terms, operands=tuple(number[i] for i in node.operands)))
     return Network(tuple(kept), number[output])

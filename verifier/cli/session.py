@@ -101,6 +101,7 @@ def progress_text(now: Progress) -> str:
     )
 
 
+_INTEGERS: Final = ("int", "uint", "bool")
 ELEMENT_TYPES: Final = tuple(s.value for s in Semantics)  # what the analysis is sound for
 
 
@@ -116,7 +117,7 @@ def load_property(path: Path, values: Mapping[str, Any]) -> tuple[Property, Opti
 
     options = make_options(values)
     started = time.monotonic()
-    spec = load(path)
+    spec = load(path, open_inputs=True)
     if values.get("semantics") is None:
         options = replace(options, semantics=semantics_of(spec))
     if options.timeout is not None:
@@ -131,7 +132,8 @@ def semantics_of(spec: Property) -> Semantics:
     Raises:
         QueryMismatch: a type that the analysis is not sound for, or a mix of them.
     """
-    types = sorted({v.element for v in spec.variables})
+    # numbers of integer types are the same at every level
+    types = sorted({v.element for v in spec.variables if not v.element.startswith(_INTEGERS)})
     odd = [t for t in types if t not in ELEMENT_TYPES]
     if odd:
         raise QueryMismatch(
@@ -143,7 +145,9 @@ def semantics_of(spec: Property) -> Semantics:
         raise QueryMismatch(
             f"{spec.source}: element types {' and '.join(types)} are mixed; declare all tensors the same"
         )
-    return Semantics(types[0]) if types else Semantics.REAL
+    if not types:
+        return Semantics.FLOAT32 if spec.variables else Semantics.REAL
+    return Semantics(types[0])
 
 
 def ask(

@@ -82,8 +82,8 @@ def verify(
     """Decide QUERY as chapter 5 of the VNN-LIB 2.0 standard describes.
 
     The declared element types say what the answer is about: 'real' the network over the reals,
-    'float32' the network as float32 arithmetic computes it. Other types are refused. A VNN-LIB 1.0
-    query is accepted too; its one network may have any name.
+    'float32' the network as float32 arithmetic computes it (integer types may occur next to it). Other
+    types are refused. A VNN-LIB 1.0 query is accepted too; its one network may have any name.
     """
     from verifier.cli.session import ask, load_property, publish
 
@@ -145,10 +145,13 @@ def serialise(folder: Path, report: Report, spec: Property) -> None:
 
     folder.mkdir(exist_ok=True)
     for variable, values in declared(spec, report.witness.x, report.witness.y):
-        exact = np.array([float(v) for v in values], dtype=np.float64)
-        # a real that is no float32 would change by rounding, so it is written as float64
-        single = variable.element == "float32" or bool((exact.astype(np.float32) == exact).all())
-        array = exact.astype(np.float32 if single else np.float64).reshape(variable.shape)
+        if variable.element.startswith(("int", "uint", "bool")):
+            array = np.array([int(v) for v in values], dtype=variable.element).reshape(variable.shape)
+        else:
+            exact = np.array([float(v) for v in values], dtype=np.float64)
+            # a real that is no float32 would change by rounding, so it is written as float64
+            single = variable.element == "float32" or bool((exact.astype(np.float32) == exact).all())
+            array = exact.astype(np.float32 if single else np.float64).reshape(variable.shape)
         (folder / f"{variable.name}.pb").write_bytes(
             numpy_helper.from_array(array, variable.name).SerializeToString()
         )

@@ -49,7 +49,7 @@ CAPABILITIES: Final[dict[str, tuple[tuple[str, ...], Callable[[], list[str]], st
     ),
     "multiple-network-theories": ((), _words("SNET", "MENET", "MINET", "MNET"), "Several networks."),
     "multiple-node-comparison-theories": ((), _words("SNC", "MNC"), "Comparisons between nodes."),
-    "arithmetic-complexity-theories": ((), _words("BND", "OUTC", "LIN"), "Arithmetic in assertions."),
+    "arithmetic-complexity-theories": ((), _words("BND", "OUTC", "LIN", "POLY"), "Arithmetic in assertions."),
     "optimised-disjunctive-reasoning": (
         (),
         _words("false"),

@@ -84,6 +84,8 @@ def from_json(text: str, *, source: str = "") -> Property:
         networks = [_network_in(n) for n in _list(document["networks"])]
         sizes = [sum(v.size for v in variables if (v.kind == "input") == side) for side in (True, False)]
         cases = [_case_in(c, sizes[0], sizes[1]) for c in _list(document["cases"])]
+        if document["version"] == 1 and any(r.products for c in cases for rows in c.disjuncts for r in rows):
+            raise ValueError("version 1 has no products")
     except KeyError as error:
         raise SpecError(f"saved property lacks {error}; save it again", file=where) from None
     except (TypeError, ValueError, AttributeError) as error:

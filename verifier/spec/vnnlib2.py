@@ -47,7 +47,7 @@ MAX_DEPTH = 5000
 _FLOATS = ("16", "32", "64", "8e4m3fn", "8e5m2", "8e4m3fnuz", "8e5m2fnuz", "4e2m1")
 _INTEGERS = ("8", "16", "32", "64")
 ELEMENT_TYPES = frozenset(
-    ["real", "bfloat16"]
+    ["real", "bfloat16", "bool"]
     + [f"float{s}" for s in _FLOATS]
     + [f"{sign}int{s}" for sign in ("", "u") for s in _INTEGERS]
 )
@@ -324,9 +324,8 @@ class _Reader:
             near = syntax[3].strip()
             what = "syntax error at the end of the file: a ')' is missing, or there is no assertion"
             if near not in {"", "''"}:
-                what = (
-                    f"syntax error near {near}; VNN-LIB 2.0 knows (+ ..), (- ..), (* ..) and plain decimals"
-                )
+                known = "VNN-LIB 2.0 has no exponents (powers are products), and equality is '=='"
+                what = f"syntax error near {near}; {known}"
             self.fail(_one_line(what), at)
         if text in {"stod", "stoi", "stol", "stoll"}:  # names of the C++ functions that failed
             self.fail("a number is beyond what the official parser reads; write another", self.extreme(text))

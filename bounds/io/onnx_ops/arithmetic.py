@@ -16,7 +16,7 @@ from bounds.expression import Expr, Fn, X, as_expr, call as apply, const
 from bounds.graph import UNMODELLED, Array
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
-from bounds.io.fusion import number_of, product_form
+from bounds.io.fusion import Form, number_of, product_form
 from bounds.io.values import Const, Value, Var
 
 _DISTINCT_EXPONENTS = 64
@@ -38,16 +38,32 @@ def sum_of(ctx: Context, a: Value, b: Value, sign: float) -> Value:
         if folded is not None:
             return folded
         a = ctx.variable(a)
-    form = (lambda u, v: u + v) if sign > 0 else (lambda u, v: u - v)
+    form: Form = (lambda u, v: u + v) if sign > 0 else (lambda u, v: u - v)
     return ctx.fuse(form, [a, b], lambda: _sum_of_two(ctx, a, b, sign))
 
 
 def _sum_of_two(ctx: Context, a: Value, b: Value, sign: float) -> Var:
+    if isinstance(a, Const) and sign > 0:
+        a, b = b, a
     if isinstance(b, Const):
+        removed = np.asarray(b.data == -sign * np.inf)
+        if removed.any() or (isinstance(a, Var) and a.masked is not None):
+            kept = replace(b, data=np.where(removed, 0.0, sign * b.data))
+            return _masked_sum(ctx, ctx.variable(a), kept, removed)
         return ctx.scale(ctx.variable(a), 1.0, sign * _real(b), roundings=1 + b.roundings, error=b.error)
     if isinstance(a, Const):
         return ctx.scale(b, sign, _real(a), roundings=1 + a.roundings, error=a.error)
     return ctx.combine([a, b], [1.0, sign], roundings=1)
+
+
+def _masked_sum(ctx: Context, a: Var, b: Const, removed: Array) -> Var:
+    """``a + b``, but minus infinity where ``removed`` and where ``a`` is."""
+    shape = np.broadcast_shapes(a.shape, removed.shape)
+    before = np.zeros(a.shape, bool) if a.masked is None else a.masked
+    y = ctx.expand(replace(a, masked=None), shape)
+    if b.data.any():
+        y = ctx.scale(y, 1.0, _real(b), roundings=1 + b.roundings, error=b.error)
+    return replace(y, parent=None, masked=np.broadcast_to(before | removed, shape))
 
 
 def _real(c: Const) -> Array:

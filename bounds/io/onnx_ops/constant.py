@@ -90,6 +90,33 @@ def _range(ctx: Context, call: Call) -> list[Value]:
     return [replace(start, data=(a + d * np.arange(count)).astype(start.data.dtype), name=call.outputs[0])]
 
 
+def _eye_like(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    if len(x.shape) != 2:
+        raise ValueError(f"EyeLike of a tensor of rank {len(x.shape)}")
+    dtype = ELEMENT_TYPES.get(call.attributes.get("dtype", 0), x.dtype)
+    data = np.eye(*ctx.guard(x.shape), k=int(call.attributes.get("k", 0)))
+    return [canonical(data, dtype, call.outputs[0])]
+
+
+def _non_zero(ctx: Context, call: Call) -> list[Value]:
+    del ctx
+    return [Const(np.array(np.nonzero(known(call, 0).data), np.int64), "int64", call.outputs[0])]
+
+
+def _unique(ctx: Context, call: Call) -> list[Value]:
+    del ctx
+    x, axis = known(call, 0), call.attributes.get("axis")
+    parts: Any = np.unique(x.data, True, True, True, axis=axis)
+    found, first, inverse, counts = parts[0], parts[1], np.reshape(parts[2], -1), parts[3]
+    if not call.attributes.get("sorted", 1):
+        order = np.argsort(first)
+        found = np.take(found, order, 0 if axis is None else axis)
+        first, counts = first[order], counts[order]
+        inverse = np.argsort(order)[inverse]
+    return [replace(x, data=found), *(Const(np.asarray(v, np.int64), "int64") for v in (first, inverse, counts))]
+
+
 def cast_constant(x: Const, target: str) -> Const:
     """A constant in another element type, rounded as the model rounds it."""
     if target == "bool":
@@ -108,7 +135,10 @@ def cast_constant(x: Const, target: str) -> Const:
 BUILDERS: Mapping[str, Builder] = {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "EyeLike": _eye_like,
+    "NonZero": _non_zero,
     "Range": _range,
     "Shape": _shape,
     "Size": _size,
+    "Unique": _unique,
 }

@@ -119,6 +119,8 @@ def _where(ctx: Context, call: Call) -> list[Value]:
     c, a, b = (call.operand(i) for i in range(3))
     if isinstance(c, Const):
         return [_selected(ctx, known(call, 0).data, a, b)]
+    if isinstance(b, Var) and ctx.nan_tests.get(c.node) == b.node and a.shape in ((), b.shape):
+        return [b]  # where b is a number; where it is not, nothing is proved about it
     return [ctx.fuse(lambda *e: apply(Fn.WHERE, *e), [c, a, b], lambda: _blend(ctx, c, a, b), roundings=0,
                      dtype=a.dtype)]  # fmt: skip
 
@@ -145,12 +147,21 @@ def _selected(ctx: Context, chosen: Array, a: Value, b: Value) -> Value:
     if isinstance(a, Const) or isinstance(b, Const):
         x, fill, keep = (b, a, ~chosen) if isinstance(a, Const) else (a, b, chosen)
         if isinstance(x, Var) and isinstance(fill, Const) and fill.exact:
-            index = np.where(keep, ctx.index(x), -1)
-            return ctx.take(x, np.broadcast_to(index, shape), np.where(index < 0, fill.data, 0.0))
+            index = np.broadcast_to(np.where(keep, ctx.index(x), -1), shape)
+            return _filled(ctx, x, index, np.where(index < 0, fill.data, 0.0))
     u, v = ctx.variable(a), ctx.variable(b)
     both = ctx.add(Op.CONCAT, [ctx.reshape(w, (math.prod(w.shape),)) for w in (u, v)], {"axis": 0})
     index = np.where(chosen, ctx.index(u), ctx.index(v) + math.prod(u.shape))
     return ctx.take(both, np.broadcast_to(index, shape))
+
+
+def _filled(ctx: Context, x: Var, index: Array, fill: Array) -> Var:
+    """A TAKE whose constants may be minus infinity."""
+    removed = fill == -np.inf
+    y = ctx.take(x, index, np.where(removed, 0.0, fill))
+    if not removed.any():
+        return y
+    return replace(y, parent=None, masked=removed if y.masked is None else removed | y.masked)
 
 
 def _cast(ctx: Context, call: Call) -> list[Value]:
@@ -195,6 +206,16 @@ def _nonzero(ctx: Context, x: Var) -> Var:
     return ctx.scale(ctx.apply(apply(Fn.ZERO, X), x, roundings=0), -1.0, 1.0)
 
 
+def _is_nan(ctx: Context, call: Call) -> list[Value]:
+    """Of network data only as the condition of a Where that replaces NaN in that same data."""
+    x = call.operand(0)
+    if isinstance(x, Const):
+        return _decided(call, np.isnan)
+    test = ctx.variable(Const(np.zeros(x.shape), "bool"))
+    ctx.nan_tests[test.node] = x.node
+    return [test]
+
+
 def _on_constants(function: Callable[..., Array], why: str) -> Builder:
     def build(ctx: Context, call: Call) -> list[Value]:
         del ctx
@@ -213,7 +234,7 @@ BUILDERS: Mapping[str, Builder] = {
     "Greater": _comparison(Fn.STRICT, np.greater),
     "GreaterOrEqual": _comparison(Fn.STEP, np.greater_equal),
     "IsInf": _on_constants(np.isinf, "a test for infinities, which real numbers never are; remove it"),
-    "IsNaN": _on_constants(np.isnan, "a test for NaN, which real numbers never are; remove it"),
+    "IsNaN": _is_nan,
     "Less": _comparison(Fn.STRICT, np.less, swapped=True),
     "LessOrEqual": _comparison(Fn.STEP, np.less_equal, swapped=True),
     "Not": _not,

@@ -200,7 +200,46 @@ def _tile(ctx: Context, call: Call) -> list[Value]:
     return [ctx.move(x, lambda a: np.tile(a, repeats))]
 
 
+def _trilu(ctx: Context, call: Call) -> list[Value]:
+    x = call.operand(0)
+    shift = call.constant(1, "k")
+    k = 0 if shift is None or not shift.data.size else int(shift.data.reshape(-1)[0])
+    keep = np.tri(x.shape[-2], x.shape[-1], k, dtype=bool)
+    if call.attributes.get("upper", 1):
+        keep = ~np.tri(x.shape[-2], x.shape[-1], k - 1, dtype=bool)
+    if isinstance(x, Const):
+        return [replace(x, data=np.where(keep, x.data, np.zeros((), x.data.dtype)))]
+    return [ctx.take(x, np.where(keep, ctx.index(x), -1))]
+
+
+def _compress(ctx: Context, call: Call) -> list[Value]:
+    condition = call.constant(1, "condition")
+    if condition is None:
+        raise ValueError("condition is missing")
+    axis = call.attributes.get("axis")
+    return [ctx.move(call.operand(0), lambda a: np.compress(condition.data, a, axis))]
+
+
+def _reverse_sequence(ctx: Context, call: Call) -> list[Value]:
+    x, lengths = call.operand(0), call.integers("sequence_lens", 1)
+    time, batch = (int(call.attributes.get(f"{name}_axis", i)) for i, name in enumerate(("time", "batch")))
+    if lengths is None or {time, batch} != {0, 1} or len(lengths) != x.shape[batch]:
+        raise ValueError(f"sequence_lens {lengths} for shape {list(x.shape)}")
+    if not all(0 <= n <= x.shape[time] for n in lengths):
+        raise ValueError(f"sequence_lens {lengths} of sequences of {x.shape[time]}")
+
+    def reverse(a: Array) -> Array:
+        out = np.swapaxes(np.array(a), time, 0)  # time first
+        source = np.swapaxes(a, time, 0)
+        for i, n in enumerate(lengths):
+            out[:n, i] = source[:n, i][::-1]
+        return np.swapaxes(out, time, 0)
+
+    return [ctx.move(x, reverse)]
+
+
 BUILDERS: Mapping[str, Builder] = {
+    "Compress": _compress,
     "Concat": _concat,
     "Dropout": _dropout,
     "Expand": _expand,
@@ -209,10 +248,12 @@ BUILDERS: Mapping[str, Builder] = {
     "Identity": _identity,
     "Pad": _pad,
     "Reshape": _reshape,
+    "ReverseSequence": _reverse_sequence,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
     "Tile": _tile,
     "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
 }

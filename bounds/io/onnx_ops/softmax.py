@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -118,7 +119,9 @@ def rows_of(ctx: Context, call: Call) -> tuple[Var, tuple[int, ...]]:
 
 def _softmax(ctx: Context, call: Call) -> list[Value]:
     x, axes = rows_of(ctx, call)
-    return [unlanes(ctx, softmax(ctx, lanes(ctx, x, axes)), x.shape, axes)]
+    rows = lanes(ctx, x, axes)
+    keep = None if rows.masked is None else ~rows.masked
+    return [unlanes(ctx, softmax(ctx, replace(rows, masked=None), keep), x.shape, axes)]
 
 
 def _log_softmax(ctx: Context, call: Call) -> list[Value]:

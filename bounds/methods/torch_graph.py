@@ -1,0 +1,273 @@
+"""A graph as a ``torch.nn.Module``, for libraries that take modules.
+
+Values are flat: a node's value is ``(B, n)``, batch first, whatever its shape, so that the model's own batch
+axis does not meet the library's. Nothing here bounds anything, and arithmetic is plain float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bounds.errors import ModelUnsupported
+from bounds.expression import Expr, Fn, nodes
+from bounds.graph import Array, Graph, Node, Op
+
+Step: TypeAlias = Callable[[Sequence[Tensor]], Tensor]
+Special: TypeAlias = Callable[[Expr], "Callable[[Tensor], Tensor] | None"]
+
+
+class GraphModule(nn.Module):
+    """Maps ``(B, input_size)`` to ``(B, output_size)``, or with ``inputs`` to outputs followed by the inputs.
+
+    Args:
+        graph: the network.
+        inputs: append the flat input to the outputs (for objectives that read it).
+        special: may supply a function of tensors for an expression that a library knows as one operator.
+
+    Raises:
+        ModelUnsupported: an expression has no counterpart in PyTorch.
+    """
+
+    def __init__(self, graph: Graph, *, inputs: bool = False, special: Special = lambda _: None) -> None:
+        super().__init__()
+        self._graph, self._inputs = graph, inputs
+        self._special = special
+        self._starts: dict[int, int] = {}
+        position = 0
+        for port in graph.inputs:
+            self._starts[port.node] = position
+            position += graph.nodes[port.node].size
+        self._steps: list[tuple[Node, Step]] = []
+        for node in graph.nodes:
+            if node.op is not Op.INPUT:
+                shapes = [graph.nodes[k].shape for k in node.inputs]
+                self._steps.append((node, STEPS[node.op](self, node, shapes)))
+
+    def constant(self, values: Any) -> Tensor:
+        """A float32 constant as a buffer, so that a library sees it as one of the module's own."""
+        tensor = torch.tensor(np.asarray(values, dtype=np.float32))
+        self.register_buffer(f"constant_{len(self._buffers)}", tensor)
+        return tensor
+
+    def function(self, node: Node) -> Callable[[Tensor], Tensor]:
+        """The elementwise function of a ``SCALAR`` node."""
+        expression: Expr = node.params["function"]
+        found = self._special(expression)
+        if found is not None:
+            return found
+        for part in nodes(expression):
+            if part.fn not in FUNCTIONS:
+                raise ModelUnsupported(
+                    part.fn.value[0],
+                    node.source,
+                    "it has no counterpart for this engine; use the built-in one",
+                )
+        return lambda x: evaluate_expression(expression, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Flat outputs, concatenated."""
+        values: dict[int, Tensor] = {}
+        alone = len(self._graph.inputs) == 1
+        for port in self._graph.inputs:
+            start = self._starts[port.node]
+            stop = start + self._graph.nodes[port.node].size
+            values[port.node] = x if alone else x[:, start:stop]
+        for node, step in self._steps:
+            values[node.id] = step([values[k] for k in node.inputs])
+        parts = [values[p.node] for p in self._graph.outputs]
+        if self._inputs:
+            parts.append(x)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def evaluate_expression(expression: Expr, x: Tensor) -> Tensor:
+    """The expression at every element, in torch functions (constants stay Python numbers)."""
+    values: dict[Expr, Any] = {}
+    for part in nodes(expression):
+        if part.fn is Fn.X:
+            values[part] = x
+        elif part.fn is Fn.CONST:
+            values[part] = part.value
+        elif part.fn is Fn.POW:
+            exponent = part.value
+            values[part] = values[part.args[0]] ** (int(exponent) if exponent.is_integer() else exponent)
+        else:
+            values[part] = FUNCTIONS[part.fn](*(values[a] for a in part.args))
+    out = values[expression]
+    return out if isinstance(out, Tensor) else x * 0.0 + out
+
+
+def _extreme(clamp: str, both: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Any], Any]:
+    """Maximum or minimum of two, by ``clamp`` where one of them is a number."""
+
+    def apply(a: Any, b: Any) -> Any:
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            return both(a, b)
+        tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
+        return torch.clamp(tensor, **{clamp: number})
+
+    return apply
+
+
+FUNCTIONS: Mapping[Fn, Callable[..., Any]] = {
+    Fn.X: lambda a: a,
+    Fn.CONST: lambda a: a,
+    Fn.POW: lambda a: a,
+    Fn.ADD: lambda a, b: a + b,
+    Fn.SUB: lambda a, b: a - b,
+    Fn.MUL: lambda a, b: a * b,
+    Fn.DIV: lambda a, b: a / b,
+    Fn.NEG: lambda a: -a,
+    Fn.ABS: torch.abs,
+    Fn.RELU: torch.relu,
+    Fn.MAX: _extreme("min", torch.maximum),
+    Fn.MIN: _extreme("max", torch.minimum),
+    Fn.EXP: torch.exp,
+    Fn.LOG: torch.log,
+    Fn.SQRT: torch.sqrt,
+    Fn.SIN: torch.sin,
+    Fn.COS: torch.cos,
+    Fn.TAN: torch.tan,
+    Fn.TANH: torch.tanh,
+    Fn.SIGMOID: torch.sigmoid,
+    Fn.SOFTPLUS: functional.softplus,
+    Fn.ERF: torch.erf,
+    Fn.ATAN: torch.atan,
+    Fn.SIGN: torch.sign,
+    Fn.FLOOR: torch.floor,
+}
+"""Torch functions of expressions; those missing have no operator in the libraries this module is for."""
+
+
+def _linear(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    weight, bias = module.constant(node.params["weight"]), module.constant(node.params["bias"])
+    inner = shapes[0][-1]
+    if node.size == len(bias):
+        return lambda xs: functional.linear(xs[0], weight, bias)
+    lead = node.size // len(bias)
+    return lambda xs: functional.linear(xs[0].reshape(-1, lead, inner), weight, bias).reshape(-1, node.size)
+
+
+def _image(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if shape[0] != 1:
+        raise ModelUnsupported(
+            node.op.value, node.source, "this engine takes one image at a time; export with batch size 1"
+        )
+    return shape[1:]
+
+
+def _conv(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    p, image = node.params, _image(node, shapes[0])
+    weight, bias = module.constant(p["weight"]), module.constant(p["bias"])
+    top, left, bottom, right = (int(v) for v in p["pads"])
+    even = (top, left) == (bottom, right)
+
+    def apply(xs: Sequence[Tensor]) -> Tensor:
+        x = xs[0].reshape(-1, *image)
+        if not even:
+            x = functional.pad(x, (left, right, top, bottom))
+        pads = (top, left) if even else (0, 0)
+        y = functional.conv2d(x, weight, bias, p["strides"], pads, p["dilations"], p["groups"])
+        return y.reshape(-1, node.size)
+
+    return apply
+
+
+def _by_matrix(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    """CONV_TRANSPOSE as a matrix: rare, small, and its forms differ between libraries."""
+    from bounds.evaluate import apply_node
+
+    size = int(np.prod(shapes[0], dtype=np.int64))
+    units = np.concatenate([np.zeros((1, size)), np.eye(size)]).reshape(size + 1, *shapes[0])
+    images = apply_node(node, [units], None, units.dtype).reshape(size + 1, -1)
+    weight, bias = module.constant((images[1:] - images[0]).T), module.constant(images[0])
+    return lambda xs: functional.linear(xs[0], weight, bias)
+
+
+def _scale(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    del shapes
+    scale, shift = (np.broadcast_to(node.params[name], node.shape).reshape(-1) for name in ("scale", "shift"))
+    factor = None if bool(np.all(scale == 1)) else module.constant(scale)
+    summand = None if not np.any(shift) else module.constant(shift)
+
+    def apply(xs: Sequence[Tensor]) -> Tensor:
+        y = xs[0] if factor is None else xs[0] * factor
+        return y if summand is None else y + summand
+
+    return apply
+
+
+def _add(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    del module, shapes
+    numbers = [float(c) for c in node.params["coefficients"]]
+
+    def apply(xs: Sequence[Tensor]) -> Tensor:
+        terms = [x if c == 1 else x * c for x, c in zip(xs, numbers, strict=True)]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+    return apply
+
+
+def _take(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    del shapes
+    index: Array = np.asarray(node.params["index"]).reshape(-1)
+    picks = torch.tensor(np.maximum(index, 0))
+    module.register_buffer(f"index_{len(module._buffers)}", picks)
+    if not np.any(index < 0):
+        return lambda xs: torch.index_select(xs[0], 1, picks)
+    fill = np.broadcast_to(np.asarray(node.params["fill"], dtype=np.float64).reshape(-1), index.shape)
+    kept = module.constant(index >= 0)
+    filled = module.constant(np.where(index < 0, fill, 0.0))
+    return lambda xs: torch.index_select(xs[0], 1, picks) * kept + filled
+
+
+def _concat(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    start, blocks = 0, []
+    for shape in shapes:
+        size = int(np.prod(shape, dtype=np.int64))
+        blocks.append(np.arange(start, start + size).reshape(shape))
+        start += size
+    order = np.concatenate(blocks, axis=node.params["axis"]).reshape(-1)
+    if np.array_equal(order, np.arange(start)):
+        return lambda xs: torch.cat(list(xs), dim=1)
+    picks = torch.tensor(order)
+    module.register_buffer(f"index_{len(module._buffers)}", picks)
+    return lambda xs: torch.index_select(torch.cat(list(xs), dim=1), 1, picks)
+
+
+def _sum(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    del module
+    shape = shapes[0]
+    axes = [int(a) % len(shape) + 1 for a in node.params["axes"]]
+    return lambda xs: torch.sum(xs[0].reshape(-1, *shape), dim=axes).reshape(-1, node.size)
+
+
+def _scalar(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+    del shapes
+    function = module.function(node)
+    return lambda xs: function(xs[0])
+
+
+STEPS: Mapping[Op, Callable[[GraphModule, Node, Sequence[tuple[int, ...]]], Step]] = {
+    Op.LINEAR: _linear,
+    Op.CONV: _conv,
+    Op.CONV_TRANSPOSE: _by_matrix,
+    Op.SCALE: _scale,
+    Op.ADD: _add,
+    Op.TAKE: _take,
+    Op.RESHAPE: lambda *_: lambda xs: xs[0],
+    Op.CONCAT: _concat,
+    Op.SUM: _sum,
+    Op.RELU: lambda *_: lambda xs: torch.relu(xs[0]),
+    Op.SCALAR: _scalar,
+    Op.MUL: lambda *_: lambda xs: xs[0] * xs[1],
+}

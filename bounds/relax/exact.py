@@ -1,0 +1,114 @@
+"""Lines below and above rational functions in exact arithmetic, one interval after another.
+
+Used where a property holds with equality. Piecewise affine functions and staircases are exact; on a curved stretch
+the tangent bound is exact when the point of slope k is rational (as for quadratics), and otherwise off by far less
+than any float.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from bounds.evaluate_scalar import evaluate_expression
+from bounds.expression import Expr, is_rational
+from bounds.relax.derivative import derivative, slope_and_offset
+from bounds.relax.enclose import enclose
+from bounds.relax.isolate import FLAT, UNKNOWN
+from bounds.relax.lines import stationary
+from bounds.relax.segments import Partition
+
+Number = Any  # Fraction, or an infinite float
+
+
+def value_at(e: Expr, z: Fraction) -> Number:
+    """``e(z)``; NaN where it is undefined."""
+    try:
+        return evaluate_expression(e, np.array([z], dtype=object))[0]
+    except ZeroDivisionError:
+        return math.nan
+
+
+def least(e: Expr, part: Partition, lo: Fraction, hi: Fraction, k: Fraction, sign: int) -> Number:
+    """A lower bound of ``sign * e(z) - k z`` over ``[lo, hi]``: exact where the module says so, -inf if unknown."""
+    out: list[Number] = [_at(e, lo, k, sign), _at(e, hi, k, sign)]
+    first, last = bisect_left(part.box_hi, _down(lo)), bisect_right(part.box_lo, _up(hi))
+    out += [_at_box(e, part, j, lo, hi, k, sign) for j in range(first, last)]
+    for i in range(first, last + 1):
+        a, b = max(lo, _end(part, i, left=True)), min(hi, _end(part, i, left=False))
+        if a < b:
+            out.append(_on_segment(e, part, i, a, b, k, sign))
+    return -math.inf if any(v != v for v in out) else min(out)
+
+
+def _at(e: Expr, z: Fraction, k: Fraction, sign: int) -> Number:
+    return sign * value_at(e, z) - k * z
+
+
+def _down(z: Fraction) -> float:
+    near = float(z)
+    return near if Fraction(near) <= z else math.nextafter(near, -math.inf)
+
+
+def _up(z: Fraction) -> float:
+    return -_down(-z)
+
+
+def _end(part: Partition, i: int, *, left: bool) -> Number:
+    """An end of segment i: the exact place of the box next to it if the segment is affine, else a float."""
+    j = i - 1 if left else i
+    if 0 <= j < len(part.boxes) and part.exact[j] is not None and part.segments[i].kind == FLAT:
+        return part.exact[j]
+    end = part.segments[i].lo if left else part.segments[i].hi
+    return end if math.isinf(end) else Fraction(end)
+
+
+def _at_box(e: Expr, part: Partition, j: int, lo: Fraction, hi: Fraction, k: Fraction, sign: int) -> Number:
+    box, at = part.boxes[j], part.exact[j]
+    sides = part.segments[j], part.segments[j + 1]
+    smooth = all(s.kind == FLAT and s.expr is not None for s in sides)
+    if at is None and box.lo == box.hi:
+        at = Fraction(box.lo)
+    if at is not None and (smooth or box.lo == box.hi):
+        if not lo <= at <= hi:
+            return math.inf
+        out = [_at(e, at, k, sign)]
+        # limits from the sides that belong to the interval
+        for inside, side in ((lo < at, sides[0]), (at < hi, sides[1])):
+            if inside:
+                out.append(_at(side.expr, at, k, sign) if side.expr is not None else math.nan)
+        return math.nan if any(v != v for v in out) else min(out)
+    below = box.value[0] if sign > 0 else -box.value[1]
+    if not math.isfinite(below):
+        return math.nan
+    return Fraction(below) - max(k * Fraction(box.lo), k * Fraction(box.hi))
+
+
+def _on_segment(e: Expr, part: Partition, i: int, a: Number, b: Number, k: Fraction, sign: int) -> Number:
+    segment = part.segments[i]
+    if segment.kind == UNKNOWN or segment.expr is None:
+        below, above = enclose(e, np.array([_down(a)]), np.array([_up(b)]))
+        value = float(below[0]) if sign > 0 else -float(above[0])
+        return Fraction(value) - max(k * a, k * b) if math.isfinite(value) else math.nan
+    if segment.kind != sign:
+        return math.inf  # concave or affine: the ends tell
+    smooth = segment.expr
+    first = derivative(smooth)
+    if not is_rational(first):
+        return math.nan
+    t = min(max(_stationary(smooth, first, sign * k, a, b), a), b)
+    slope = sign * value_at(first, t) - k
+    return _at(smooth, t, k, sign) + min(Fraction(0), slope * (a - t), slope * (b - t))
+
+
+def _stationary(e: Expr, first: Expr, k: Fraction, a: Fraction, b: Fraction) -> Fraction:
+    affine = slope_and_offset(first)
+    if affine is not None and affine[0] != 0:
+        return (k - affine[1]) / affine[0]
+    lo, hi = np.array([float(a)]), np.array([float(b)])
+    t = float(stationary(e, np.array([float(k)]), lo, hi, lo / 2 + hi / 2)[0])
+    return Fraction(t) if math.isfinite(t) else a

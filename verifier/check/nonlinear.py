@@ -1,0 +1,272 @@
+"""Lines and planes below and above the nonlinear nodes, for one block of boxes.
+
+Every relaxation turns rows with coefficients A of its node into rows over its operands: where A is
+positive it takes a line below the value, where A is negative one above it. Slopes are free choices, so they
+need no trust; what makes a line valid is its intercept, and that is computed here for the slopes given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from bounds.errors import CertificateRejected
+from verifier.check.arithmetic import Arithmetic, float_above, float_below
+from verifier.check.cells import least
+from verifier.check.functions import Function, call, rational
+from verifier.check.network import Array
+from verifier.check.state import Choices, Cost, Form, Layout, dot, middle
+
+SLOPE_UNIT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Rows moved through a node: coefficients per operand, and what to add to constant and error."""
+
+    parts: tuple[Array, ...]
+    constant: Array
+    error: Array
+
+
+class Relaxed(Protocol):
+    """The relaxation of one node on a block of boxes."""
+
+    def interval(self) -> tuple[Array, Array]:
+        """The node's values."""
+        ...
+
+    def push(self, a: Array, box: Array, choice: Choices | None) -> Pushed:
+        """Rows ``a`` (R, n) over boxes ``box`` (R,); without a choice, the boxes' own."""
+        ...
+
+    def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:
+        """Rows, centre and radius of the value's affine form, from those of the operands."""
+        ...
+
+
+class Context:
+    """What a relaxation needs to know besides its operands' intervals."""
+
+    def __init__(self, to: Arithmetic, layout: Layout, node: int, choice: Choices) -> None:
+        self.to, self.layout, self.node = to, layout, node
+        self.choice = choice  # of the block's boxes
+        self.table = to.array(np.arange(SLOPE_UNIT + 1) / SLOPE_UNIT)
+
+    def part(self, array: Array, half: int = 0) -> Array:
+        """This node's columns."""
+        return self.layout.part(self.node, array, half)
+
+
+# ------------------------------------------------------------------ rectifiers
+class Rectifier:
+    """``a z <= relu(z) <= s z + t``.
+
+    The lower line is valid for every a in [0, 1] and every z, so the stored slope is used whatever the
+    interval (a neuron on the edge of stability then changes nothing). The upper one needs ``s l + t >= 0``
+    and ``s u + t >= u``, as relu is convex. s is u / (u - l) rounded, at most 1; the two products and the
+    difference behind t err by at most 3 u (u - l) + 2 eta together. A row step multiplies by the slopes
+    (one rounding) and sums ``A t``: ``cost``.
+    """
+
+    def __init__(self, context: Context, low: Array, high: Array, mag: Array) -> None:
+        self.context, to = context, context.to
+        self.low, self.high = low, high
+        active, idle = low >= 0, high <= 0
+        self.ambiguous = ~(active | idle)
+        gap = np.where(self.ambiguous, high - low, 1)
+        self.slope = np.where(self.ambiguous, np.minimum(high / gap, 1), np.where(active, 1, 0))
+        shift = np.maximum(-self.slope * low, high - self.slope * high) + 8 * to.u * gap + 2 * to.tiny
+        self.shift = np.where(self.ambiguous, shift, 0)
+        self.cost = Cost(to.gamma(0) * mag + to.gamma(low.shape[1]) * self.shift + to.tiny)
+
+    def interval(self) -> tuple[Array, Array]:
+        return np.maximum(self.low, 0), np.maximum(self.high, 0)
+
+    def push(self, a: Array, box: Array, choice: Choices | None) -> Pushed:
+        c = self.context
+        chosen = c.part(c.choice.slopes)[box] if choice is None else c.part(choice.slopes)
+        positive = np.maximum(a, 0)
+        negative = a - positive  # exact: one of the two is 0
+        part = positive * c.table[chosen] + negative * self.slope[box]
+        error = np.abs(a) @ self.cost.peak if not c.to.exact else a.sum(axis=1) * 0
+        return Pushed((part,), dot(negative, self.shift[box]), error)
+
+    def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:
+        """``relu(z)`` is in ``s z + [0, shift]``: for 0 <= s <= 1 the line s z lies below relu."""
+        (f,), to = forms, self.context.to
+        half = self.shift * to.array(np.array(0.5))[()]
+        spent = to.gamma(4) * (f.reach + np.abs(f.centre) + f.radius + self.shift) + floor
+        radius = f.radius * self.slope + half + np.where(self.ambiguous, spent, 0)
+        return f.rows * self.slope[:, None, :], f.centre * self.slope + half, radius
+
+
+# ------------------------------------------------------------------ functions of one variable
+def intercepts(to: Arithmetic, f: Function, low: Array, high: Array, slope: Array) -> Array:
+    """A lower bound of ``f(z) - k z`` over [low, high], in the arithmetic's numbers.
+
+    In exact arithmetic a function that leaves the rationals gets rigorous float64 bounds on the interval
+    rounded outwards; the numbers found are then exact rationals like any other.
+    """
+    if not to.exact or not low.size:
+        return least(f, low, high, slope, exact=False)
+    if rational(f):
+        return least(f, low, high, slope, exact=True)
+    ends = [np.asarray(np.frompyfunc(g, 1, 1)(v), np.float64) for g, v in ((float_below, low), (float_above, high))]
+    found = least(f, ends[0], ends[1], slope.astype(np.float64), exact=False)
+    if not np.isfinite(found).all():
+        raise CertificateRejected("exact", "a function has no bound on a box; only floats may say so")
+    return to.array(found)
+
+
+class Curve:
+    """``k z + b`` below and above ``f(z)`` on [low, high]."""
+
+    def __init__(self, context: Context, function: Function, low: Array, high: Array, mag: Array) -> None:
+        self.context, self.function = context, function
+        self.negative = call("neg", function)
+        self.low, self.high, self.mag = low, high, mag
+        self._lines: tuple[Array, ...] | None = None
+
+    def interval(self) -> tuple[Array, Array]:
+        nought = self.context.to.array(np.zeros(self.low.shape))
+        below = intercepts(self.context.to, self.function, self.low, self.high, nought)
+        return below, -intercepts(self.context.to, self.negative, self.low, self.high, nought)
+
+    def own(self) -> tuple[Array, ...]:
+        """The boxes' own lines: slopes and intercepts below, then above; found when first asked for."""
+        if self._lines is None:
+            c = self.context
+            below, above = (c.to.array(np.asarray(c.part(c.choice.lines, half), np.float64)) for half in (0, 1))
+            self._lines = (below, self._intercept(below, above=False), above, self._intercept(above, above=True))
+        return self._lines
+
+    def _intercept(self, slope: Array, *, above: bool) -> Array:
+        if above:
+            return -intercepts(self.context.to, self.negative, self.low, self.high, -slope)
+        return intercepts(self.context.to, self.function, self.low, self.high, slope)
+
+    def push(self, a: Array, box: Array, choice: Choices | None) -> Pushed:
+        """Each coefficient is rounded once, ``A b`` is a sum."""
+        to, c = self.context.to, self.context
+        used, negative = (a != 0).astype(bool), (a < 0).astype(bool)
+        if choice is None:
+            k0, b0, k1, b1 = (v[box] for v in self.own())
+            slope, shift = np.where(negative, k1, k0), np.where(negative, b1, b0)
+        else:
+            k0, k1 = (to.array(np.asarray(c.part(choice.lines, half), np.float64)) for half in (0, 1))
+            slope = np.where(negative, k1, k0)
+            shift = np.where(used, 0, 0) * slope
+            for mask, above in ((used & ~negative, False), (negative, True)):
+                shift[mask] = self._of_rows(slope[mask], box, mask, above=above)
+        shift = np.where(used, shift, 0)
+        part, size = a * slope, np.abs(a)
+        error = to.gamma(0) * dot(np.abs(part), self.mag[box]) + to.gamma(a.shape[1]) * dot(size, np.abs(shift))
+        return Pushed((part,), dot(a, shift), error)
+
+    def _of_rows(self, slope: Array, box: Array, mask: Array, *, above: bool) -> Array:
+        """Intercepts for single elements of rows; the same line of the same box is looked at once."""
+        row, element = np.nonzero(mask)
+        low, high = self.low[box[row], element], self.high[box[row], element]
+        function, sign = (self.negative, -1) if above else (self.function, 1)
+        if self.context.to.exact or not row.size:
+            return sign * intercepts(self.context.to, function, low, high, sign * slope)
+        place = box[row] * self.low.shape[1] + element
+        order = np.lexsort((slope, place))
+        fresh = np.ones(len(order), bool)
+        fresh[1:] = (np.diff(place[order]) != 0) | (np.diff(slope[order]) != 0)
+        once = order[fresh]
+        found = sign * intercepts(self.context.to, function, low[once], high[once], sign * slope[once])
+        spread = np.empty(len(order))
+        spread[order] = found[np.cumsum(fresh) - 1]
+        return spread
+
+    def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:
+        """``s z + [b, b']`` with the mean slope of the boxes' lines, as a float32 number."""
+        (f,), c, to = forms, self.context, self.context.to
+        with np.errstate(all="ignore"):
+            mean = (c.part(c.choice.lines, 0) + c.part(c.choice.lines, 1)) / 2
+            single = mean.astype(np.float32).astype(np.float64)
+        slope = to.array(np.where(np.isfinite(single), single, 0.0))
+        below, above = self._intercept(slope, above=False), self._intercept(slope, above=True)
+        centre, spread = middle(to, below, above)
+        if not to.exact:
+            known = np.isfinite(centre) & np.isfinite(spread)
+            centre, spread = np.where(known, centre, 0.0), np.where(known, spread, np.inf)
+        steep = np.abs(slope)
+        size = (f.reach + np.abs(f.centre) + f.radius) * steep + np.abs(centre) + spread
+        radius = f.radius * steep + spread + to.gamma(4) * size + floor * (1 + steep)
+        return f.rows * slope[:, None, :], f.centre * slope + centre, radius
+
+
+# ------------------------------------------------------------------ products
+class Product:
+    """Planes below and above ``x y``.
+
+    With r in [0, 1] the plane below is the mixture of McCormick's two with slopes
+    ``p = r yl + (1 - r) yu`` and ``q = r xl + (1 - r) xu``, the one above has ``p = r yu + (1 - r) yl``.
+    For the slopes as computed, ``x y - p x - q y`` is least (greatest) at a corner of the box, because it
+    is affine in either variable. A corner's value errs by less than ``gamma(0)`` of its three terms.
+    """
+
+    def __init__(self, context: Context, x: tuple[Array, Array], y: tuple[Array, Array]) -> None:
+        self.context, self.x, self.y = context, x, y
+
+    def interval(self) -> tuple[Array, Array]:
+        to = self.context.to
+        corners = [a * b for a in self.x for b in self.y]
+        low, high = corners[0], corners[0]
+        for corner in corners[1:]:
+            low, high = np.minimum(low, corner), np.maximum(high, corner)
+        return low - (to.gamma(0) * np.abs(low) + to.tiny), high + (to.gamma(0) * np.abs(high) + to.tiny)
+
+    def _plane(self, box: Array, r: Array, above: Array) -> tuple[Array, Array, Array, Array]:
+        """Slopes p and q, the intercept, and the size of ``p x`` and ``q y``; all (R, n)."""
+        to = self.context.to
+        xl, xu, yl, yu = (v[box] for v in (*self.x, *self.y))
+        rest = 1 - r
+        p = np.where(above, r * yu + rest * yl, r * yl + rest * yu)
+        q = r * xl + rest * xu
+        found = None
+        for x in (xl, xu):
+            for y in (yl, yu):
+                terms = x * y, p * x, q * y
+                size = np.abs(terms[0]) + np.abs(terms[1]) + np.abs(terms[2])
+                slip = to.gamma(0) * size + to.tiny
+                value = terms[0] - terms[1] - terms[2]
+                value = np.where(above, value + slip, value - slip)
+                if found is None:
+                    found = value
+                else:  # a NaN stays, and proves nothing
+                    found = np.where(above, np.maximum(found, value), np.minimum(found, value))
+        assert found is not None
+        size = np.abs(p) * np.maximum(-xl, xu) + np.abs(q) * np.maximum(-yl, yu)
+        return p, q, found, size
+
+    def push(self, a: Array, box: Array, choice: Choices | None) -> Pushed:
+        to, c = self.context.to, self.context
+        used, negative = (a != 0).astype(bool), (a < 0).astype(bool)
+        mixes = (c.part(c.choice.mixes, half)[box] if choice is None else c.part(choice.mixes, half) for half in (0, 1))
+        lower, upper = mixes
+        p, q, shift, size = self._plane(box, c.table[np.where(negative, upper, lower)], negative)
+        p, q, shift, size = (np.where(used, v, 0) for v in (p, q, shift, size))
+        n = a.shape[1]
+        error = to.gamma(0) * dot(np.abs(a), size) + to.gamma(n) * dot(np.abs(a), np.abs(shift))
+        return Pushed((a * p, a * q), dot(a, shift), error)
+
+    def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:
+        """``x y = xc y + yc x - xc yc + (x - xc)(y - yc)``, the last term within ``rx ry``."""
+        (f, g), to = forms, self.context.to
+        xc, rx = middle(to, *self.x)
+        yc, ry = middle(to, *self.y)
+        rows = g.rows * xc[:, None, :] + f.rows * yc[:, None, :]
+        centre = g.centre * xc + f.centre * yc - xc * yc
+        radius = g.radius * np.abs(xc) + f.radius * np.abs(yc) + rx * ry
+        size = (g.reach + np.abs(g.centre) + g.radius) * np.abs(xc)
+        size = size + (f.reach + np.abs(f.centre) + f.radius) * np.abs(yc) + np.abs(xc * yc) + rx * ry
+        steep = np.abs(xc) + np.abs(yc)
+        return rows, centre, radius + to.gamma(8) * size + floor * (1 + steep)
+
+

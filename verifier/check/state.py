@@ -1,0 +1,154 @@
+"""What the bounding rule works on: boxes, intervals, affine forms, rows, and their free choices.
+
+Shapes: ``D`` boxes of a block, ``R`` packed rows, ``n`` elements of a node, ``N`` rectified elements,
+``M`` scalar ones, ``P`` products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from verifier.check.arithmetic import Arithmetic
+from verifier.check.network import Array, Chain, Kind, Network
+
+if TYPE_CHECKING:
+    from verifier.check.nonlinear import Relaxed
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """An affine node prepared for bounding: maps, absolute maps, and coefficients of its errors."""
+
+    terms: tuple[tuple[int, Chain, Chain], ...]
+    bias: Array | None
+    absolute_bias: Array | None
+    ours: Any  # relative rounding error of our own arithmetic at this node
+    model: Any  # relative error of the model: inexact weights, float32 rounding
+    floor: Any  # absolute part of the latter
+    moves: bool  # nothing but a movement of data: exact
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """``z(x)`` lies in ``G x + g +- rho`` on each box; ``reach = |G| max|x|``; G is (D, inputs, n)."""
+
+    rows: Array
+    centre: Array
+    radius: Array
+    reach: Array
+
+
+class Cost:
+    """What a row with coefficients A pays at a node: ``|A| . each[box]``, at most ``|A| . peak``."""
+
+    def __init__(self, each: Array) -> None:
+        self.each, self.peak = each, each.max(axis=0)
+
+
+@dataclass(slots=True)
+class State:
+    """Everything known about one block of boxes; lists run over nodes, arrays are (D, n)."""
+
+    low: list[Array] = field(default_factory=list[Array])
+    high: list[Array] = field(default_factory=list[Array])
+    mag: list[Array] = field(default_factory=list[Array])
+    pad: list[Cost | None] = field(default_factory=list["Cost | None"])
+    floor: list[Any] = field(default_factory=list[Any])  # what underflow of coefficients can cost
+    forms: list[Form] = field(default_factory=list[Form])
+    relaxed: dict[int, Relaxed] = field(default_factory=dict[int, "Relaxed"])
+
+
+@dataclass(slots=True)
+class Rows:
+    """R packed rows: coefficients per node (R, n), constants and errors (R,), and each row's box."""
+
+    parts: dict[int, Array]
+    constant: Array
+    error: Array
+    box: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Free choices of rows or boxes, one line each.
+
+    Attributes:
+        slopes: (R, N) integers, lower slopes of rectifiers in 128ths.
+        lines: (R, 2 M) float64, lower, then upper slopes of scalar elements.
+        mixes: (R, 2 P) integers, mixtures of lower, then upper planes of products in 128ths.
+    """
+
+    slopes: Array
+    lines: Array
+    mixes: Array
+
+    def __getitem__(self, which: Any) -> Choices:
+        return Choices(self.slopes[which], self.lines[which], self.mixes[which])
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Elements to be bounded backwards: (D, N), (D, M), and (D, 2 P), left operands, then right ones."""
+
+    rectifiers: Array
+    scalars: Array
+    products: Array
+
+
+class Layout:
+    """Where the elements of every nonlinear node stand in the arrays of :class:`Choices` and :class:`Marks`."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.total = {kind: network.elements(kind) for kind in Kind}
+        self.start: dict[int, int] = {}
+        for kind in (Kind.RELU, Kind.SCALAR, Kind.PRODUCT):
+            at = 0
+            for i in network.of(kind):
+                self.start[i] = at
+                at += network.nodes[i].size
+
+    def part(self, i: int, array: Array, half: int = 0) -> Array:
+        """The columns of node i; ``half`` 1 stands for the second half of an array of two."""
+        node = self.network.nodes[i]
+        at = self.start[i] + half * self.total[node.kind]
+        return array[:, at : at + node.size]
+
+    def first(self, boxes: int) -> Choices:
+        """Choices where none are given: slopes 0 and even mixtures."""
+        sizes = [self.total[kind] for kind in (Kind.RELU, Kind.SCALAR, Kind.PRODUCT)]
+        return Choices(
+            np.zeros((boxes, sizes[0]), np.uint8),
+            np.zeros((boxes, 2 * sizes[1])),
+            np.full((boxes, 2 * sizes[2]), 64, np.uint8),
+        )
+
+
+def forward(chain: Chain, x: Array) -> Array:
+    """The chain applied to the last axis."""
+    for m in chain:
+        x = m.forward(x)
+    return x
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Row by row; any order of summation is allowed."""
+    return np.einsum("rn,rn->r", a, b)
+
+
+def middle(to: Arithmetic, low: Array, high: Array) -> tuple[Array, Array]:
+    """A centre and a radius that covers the interval, whatever rounding did to the centre."""
+    half = to.array(np.array(0.5))[()]
+    mid = low * half + high * half
+    rad = np.maximum(high - mid, mid - low)
+    return mid, rad * (1 + 4 * to.u) + to.tiny
+
+
+def without_nan(to: Arithmetic, low: Array, high: Array) -> tuple[Array, Array]:
+    """A NaN says nothing: as an infinity it stays harmless, and proves nothing either."""
+    if to.exact:
+        return low, high
+    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
