@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -112,7 +114,7 @@ def perceptron(activation: Callable[[], nn.Module], *widths: int) -> nn.Module:
     """Linear layers of the widths with the activation between them."""
     sizes = (PIXELS, *widths, CLASSES)
     layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -261,6 +263,7 @@ def export(model: nn.Module, path: Path) -> None:
     """Writes the ONNX file with PyTorch's current exporter, weights inside."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
         torch.onnx.export(
             model, (torch.zeros(1, PIXELS),), path, dynamo=True, external_data=False, verbose=False
         )

@@ -3,8 +3,8 @@
 auto_LiRPA (Xu et al., Automatic Perturbation Analysis for Scalable Certified Robustness and Beyond, 2020; BSD
 licence) computes linear bounds in ordinary float32 and accounts for no rounding. What it says is therefore
 *nominal*: it may guide and cross-check, and it **refutes nothing**. :class:`AutoLirpaBounder` says so in the
-terms of every bounder: no group is ever ``refuted``; groups with a positive bound are ``close``, which makes a
-search bound them again with arithmetic that counts.
+terms of every bounder: no group is ever ``refuted``; groups with a positive bound are ``close``, which makes
+a search bound them again with arithmetic that counts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Generator
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from bounds.evaluate_scalar import evaluate_expression
 from bounds.expression import Expr, Fn, nodes
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BoundResult, Effort
-
-if TYPE_CHECKING:
-    from bounds.methods.torch_graph import GraphModule
 
 Bounds: TypeAlias = tuple[Array, "Array | None"]
 
@@ -163,11 +160,9 @@ class AutoLirpaBounder:
         optimised = self.method == "CROWN-Optimized"
         steps = self.iterations if iterations is None else iterations
         self._module.set_bound_opts({"optimize_bound_args": {"iteration": max(steps, 1)}})
-        extra: dict[str, Any] = {}
         lines = lines and self.method != "IBP"
-        if lines:
-            ends = self._module.output_name[0], self._module.input_name[0]
-            extra = {"return_A": True, "needed_A_dict": {ends[0]: {ends[1]}}}
+        ends = self._module.output_name[0], self._module.input_name[0]
+        extra: dict[str, Any] = {"return_A": True, "needed_A_dict": {ends[0]: {ends[1]}}} if lines else {}
         with _translated(self._graph), contextlib.nullcontext() if optimised else torch.no_grad():
             found = self._module.compute_bounds(
                 x=(x,), C=spec, method=self.method, bound_upper=False, **extra
@@ -193,7 +188,7 @@ def _load() -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _translated(graph: Graph) -> Iterator[None]:
+def _translated(graph: Graph) -> Generator[None]:
     """Silences the library (it prints and logs) and turns what it lacks into one clear error."""
     logger = logging.getLogger("auto_LiRPA.utils")  # the one logger of the library
     level = logger.level

@@ -149,6 +149,9 @@ class _Pass:
             lo, hi = self.intervals[s]
             c = (lo + hi) / 2 if not p.u else 0.5 * lo + 0.5 * hi
             r = k.maximum(hi - c, c - lo)
+            if p.u:  # an unbounded element is any number around 0
+                known = hi - lo < math.inf
+                c, r = k.where(known, c, 0), k.where(known, r, math.inf)
             centres.append(c)
             radii.append(r)
             reaches.append(k.maximum(abs(lo), abs(hi)))
@@ -168,6 +171,8 @@ class _Pass:
         if p.u:
             # radii were rounded once (2u each) and summed; |value| <= total covers the last subtraction
             spread = spread * p.slack(m.terms + 4) + 2 * p.u * total
+            # zero times infinity: NaN compares false
+            spread, total = (k.where(v >= 0, v, math.inf) for v in (spread, total))
         self.intervals[step.slot] = (value - spread, value + spread)
         # a row at this slot is charged |a| . e; 4u more pays for the relaxation step and a sum that
         # may produce it (both at most u |a| |value| each)

@@ -6,6 +6,7 @@ axis does not meet the library's. Nothing here bounds anything, and arithmetic i
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -34,7 +35,7 @@ class GraphModule(nn.Module):
         ModelUnsupported: an expression has no counterpart in PyTorch.
     """
 
-    def __init__(self, graph: Graph, *, inputs: bool = False, special: Special = lambda _: None) -> None:
+    def __init__(self, graph: Graph, *, inputs: bool = False, special: Special | None = None) -> None:
         super().__init__()
         self._graph, self._inputs = graph, inputs
         self._special = special
@@ -51,18 +52,24 @@ class GraphModule(nn.Module):
 
     def constant(self, values: Any) -> Tensor:
         """A float32 constant as a buffer, so that a library sees it as one of the module's own."""
-        tensor = torch.tensor(np.asarray(values, dtype=np.float32))
+        return self._keep(torch.tensor(np.asarray(values, dtype=np.float32)))
+
+    def index(self, values: Array) -> Tensor:
+        """Constant positions."""
+        return self._keep(torch.tensor(values))
+
+    def _keep(self, tensor: Tensor) -> Tensor:
         self.register_buffer(f"constant_{len(self._buffers)}", tensor)
         return tensor
 
     def function(self, node: Node) -> Callable[[Tensor], Tensor]:
         """The elementwise function of a ``SCALAR`` node."""
         expression: Expr = node.params["function"]
-        found = self._special(expression)
+        found = None if self._special is None else self._special(expression)
         if found is not None:
             return found
         for part in nodes(expression):
-            if part.fn not in FUNCTIONS:
+            if part.fn not in FUNCTIONS and part.fn not in _BUILT_IN:
                 raise ModelUnsupported(
                     part.fn.value[0],
                     node.source,
@@ -116,14 +123,11 @@ def _extreme(clamp: str, both: Callable[[Tensor, Tensor], Tensor]) -> Callable[[
 
 
 FUNCTIONS: Mapping[Fn, Callable[..., Any]] = {
-    Fn.X: lambda a: a,
-    Fn.CONST: lambda a: a,
-    Fn.POW: lambda a: a,
-    Fn.ADD: lambda a, b: a + b,
-    Fn.SUB: lambda a, b: a - b,
-    Fn.MUL: lambda a, b: a * b,
-    Fn.DIV: lambda a, b: a / b,
-    Fn.NEG: lambda a: -a,
+    Fn.ADD: operator.add,
+    Fn.SUB: operator.sub,
+    Fn.MUL: operator.mul,
+    Fn.DIV: operator.truediv,
+    Fn.NEG: operator.neg,
     Fn.ABS: torch.abs,
     Fn.RELU: torch.relu,
     Fn.MAX: _extreme("min", torch.maximum),
@@ -143,6 +147,8 @@ FUNCTIONS: Mapping[Fn, Callable[..., Any]] = {
     Fn.FLOOR: torch.floor,
 }
 """Torch functions of expressions; those missing have no operator in the libraries this module is for."""
+
+_BUILT_IN = (Fn.X, Fn.CONST, Fn.POW)
 
 
 def _linear(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
@@ -220,8 +226,7 @@ def _add(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> 
 def _take(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
     del shapes
     index: Array = np.asarray(node.params["index"]).reshape(-1)
-    picks = torch.tensor(np.maximum(index, 0))
-    module.register_buffer(f"index_{len(module._buffers)}", picks)
+    picks = module.index(np.maximum(index, 0))
     if not np.any(index < 0):
         return lambda xs: torch.index_select(xs[0], 1, picks)
     fill = np.broadcast_to(np.asarray(node.params["fill"], dtype=np.float64).reshape(-1), index.shape)
@@ -239,8 +244,7 @@ def _concat(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) 
     order = np.concatenate(blocks, axis=node.params["axis"]).reshape(-1)
     if np.array_equal(order, np.arange(start)):
         return lambda xs: torch.cat(list(xs), dim=1)
-    picks = torch.tensor(order)
-    module.register_buffer(f"index_{len(module._buffers)}", picks)
+    picks = module.index(order)
     return lambda xs: torch.index_select(torch.cat(list(xs), dim=1), 1, picks)
 
 
@@ -257,6 +261,28 @@ def _scalar(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) 
     return lambda xs: function(xs[0])
 
 
+def _plain(step: Step) -> Callable[[GraphModule, Node, Sequence[tuple[int, ...]]], Step]:
+    """A step without parameters."""
+
+    def make(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
+        del module, node, shapes
+        return step
+
+    return make
+
+
+def _reshape(xs: Sequence[Tensor]) -> Tensor:
+    return xs[0]
+
+
+def _relu(xs: Sequence[Tensor]) -> Tensor:
+    return torch.relu(xs[0])
+
+
+def _mul(xs: Sequence[Tensor]) -> Tensor:
+    return xs[0] * xs[1]
+
+
 STEPS: Mapping[Op, Callable[[GraphModule, Node, Sequence[tuple[int, ...]]], Step]] = {
     Op.LINEAR: _linear,
     Op.CONV: _conv,
@@ -264,10 +290,10 @@ STEPS: Mapping[Op, Callable[[GraphModule, Node, Sequence[tuple[int, ...]]], Step
     Op.SCALE: _scale,
     Op.ADD: _add,
     Op.TAKE: _take,
-    Op.RESHAPE: lambda *_: lambda xs: xs[0],
+    Op.RESHAPE: _plain(_reshape),
     Op.CONCAT: _concat,
     Op.SUM: _sum,
-    Op.RELU: lambda *_: lambda xs: torch.relu(xs[0]),
+    Op.RELU: _plain(_relu),
     Op.SCALAR: _scalar,
-    Op.MUL: lambda *_: lambda xs: xs[0] * xs[1],
+    Op.MUL: _plain(_mul),
 }

@@ -19,8 +19,8 @@ from bounds.expression import Expr, is_rational
 from bounds.relax.derivative import derivative, slope_and_offset
 from bounds.relax.enclose import enclose
 from bounds.relax.isolate import FLAT, UNKNOWN
-from bounds.relax.lines import stationary
 from bounds.relax.segments import Partition
+from bounds.relax.tables import search
 
 Number = Any  # Fraction, or an infinite float
 
@@ -100,9 +100,11 @@ def _on_segment(e: Expr, part: Partition, i: int, a: Number, b: Number, k: Fract
     first = derivative(smooth)
     if not is_rational(first):
         return math.nan
-    t = min(max(_stationary(smooth, first, sign * k, a, b), a), b)
-    slope = sign * value_at(first, t) - k
-    return _at(smooth, t, k, sign) + min(Fraction(0), slope * (a - t), slope * (b - t))
+    best: Number = -math.inf
+    for t in (a, b, min(max(_stationary(smooth, first, sign * k, a, b), a), b)):
+        slope = sign * value_at(first, t) - k
+        best = max(best, _at(smooth, t, k, sign) + min(Fraction(0), slope * (a - t), slope * (b - t)))
+    return best
 
 
 def _stationary(e: Expr, first: Expr, k: Fraction, a: Fraction, b: Fraction) -> Fraction:
@@ -110,5 +112,6 @@ def _stationary(e: Expr, first: Expr, k: Fraction, a: Fraction, b: Fraction) -> 
     if affine is not None and affine[0] != 0:
         return (k - affine[1]) / affine[0]
     lo, hi = np.array([float(a)]), np.array([float(b)])
-    t = float(stationary(e, np.array([float(k)]), lo, hi, lo / 2 + hi / 2)[0])
+    with np.errstate(all="ignore"):
+        t = float(search(e, np.array([float(k)]), lo, hi)[0])
     return Fraction(t) if math.isfinite(t) else a

@@ -16,22 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from bounds.evaluate_scalar import evaluate_expression
 from bounds.expression import Expr
 from bounds.relax.derivative import derivative
-from bounds.relax.enclose import GROW, MAX, TINY, down, enclose, up
+from bounds.relax.enclose import GROW, TINY, Interval, down, enclose, up
 from bounds.relax.isolate import UNKNOWN
 from bounds.relax.segments import Partition
+from bounds.relax.tables import SlopeTable, polish, search
 
 SUBDIVISIONS = 16  # parts of a stretch of unknown curvature
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which segments and boxes each interval meets.
+    """Which segments and boxes each interval meets, in the order of the intervals and left to right.
 
     Attributes:
-        element: index of the interval of each (interval, segment) pair; ``segment`` its segment.
+        element, segment: the interval and the segment of each (interval, segment) pair.
         lo, hi: the segment clipped to the interval (only pairs of positive width are kept).
         box_element, box: the (interval, box) pairs.
     """
@@ -46,86 +46,92 @@ class Pairs:
 
 def pairs(part: Partition, lo: Any, hi: Any) -> Pairs:
     """Pairs of intervals ``[lo, hi]`` (1-D arrays, finite) with segments and boxes."""
-    n = len(lo)
-    every = np.arange(n)
+    every = np.arange(len(lo))
     if not part.boxes:
-        zero = np.zeros(n, dtype=np.intp)
+        zero = np.zeros(len(lo), dtype=np.intp)
         keep = hi > lo
-        none = zero[:0]
         if keep.all():
-            return Pairs(every, zero, lo, hi, none, none)
-        return Pairs(every[keep], zero[keep], lo[keep], hi[keep], none, none)
+            return Pairs(every, zero, lo, hi, zero[:0], zero[:0])
+        return Pairs(every[keep], zero[keep], lo[keep], hi[keep], zero[:0], zero[:0])
     first = np.searchsorted(part.box_hi, lo, side="left")
-    last = np.searchsorted(part.box_lo, hi, side="right")
-    count = last - first
-    element = np.repeat(every, count + 1)
-    segment = _runs(first, count + 1)
-    a = np.maximum(lo[element], part.seg_lo[segment])
-    b = np.minimum(hi[element], part.seg_hi[segment])
+    count = np.searchsorted(part.box_lo, hi, side="right") - first
+    if count.any():
+        element, segment = np.repeat(every, count + 1), _runs(first, count + 1)
+        box_element, box = np.repeat(every, count), _runs(first, count)
+        lo, hi = lo[element], hi[element]
+    else:
+        element, segment, box_element, box = every, first, every[:0], first[:0]
+    a, b = np.maximum(lo, part.seg_lo[segment]), np.minimum(hi, part.seg_hi[segment])
     keep = b > a
-    return Pairs(
-        element[keep], segment[keep], a[keep], b[keep], np.repeat(every, count), _runs(first, count)
-    )
+    if keep.all():
+        return Pairs(element, segment, a, b, box_element, box)
+    return Pairs(element[keep], segment[keep], a[keep], b[keep], box_element, box)
 
 
 def _runs(first: Any, count: Any) -> Any:
     """first[0], first[0]+1, ... (count[0] numbers), first[1], ..."""
-    total = int(count.sum())
     starts = np.cumsum(count) - count
-    return np.arange(total) - np.repeat(starts - first, count)
+    return np.arange(int(count.sum())) - np.repeat(starts - first, count)
 
 
-def product(k: Any, z: Any) -> Any:
-    """``k z`` where an unbounded z counts as zero for k = 0."""
-    return np.where(k == 0, 0.0, k * z)
+def reduce_least(out: Any, element: Any, values: Any) -> None:
+    """``out[element] = min(out[element], values)``, NaN winning; ``element`` is sorted."""
+    if not len(element):
+        return
+    if len(element) == len(out) and element[0] == 0 and element[-1] == len(out) - 1:
+        np.minimum(out, values, out=out)  # sorted, so one each unless some repeat
+        if (element[1:] != element[:-1]).all():
+            return
+    fresh = np.concatenate([[True], element[1:] != element[:-1]])
+    if fresh.all():
+        out[element] = np.minimum(out[element], values)
+        return
+    starts = np.flatnonzero(fresh)
+    chosen = element[starts]
+    out[chosen] = np.minimum(out[chosen], np.minimum.reduceat(values, starts))
 
 
 def point_bound(value: Any, k: Any, z: Any) -> Any:
     """At most ``value - k z``."""
     kz = k * z
-    return value - kz - (np.abs(value) + 2 * np.abs(kz)) * (2 * GROW) - 4 * TINY
+    return value - kz - ((np.abs(value) + 2 * np.abs(kz)) * (2 * GROW) + 4 * TINY)
 
 
-def tangent_bound(value: Any, slope_lo: Any, slope_hi: Any, k: Any, t: Any, a: Any, b: Any) -> Any:
-    """At most f(z) - k z on [a, b] for a convex f with f(t) >= value and f'(t) in [slope_lo, slope_hi]."""
-    left = np.maximum(up(slope_hi - k), 0.0) * up(t - a)
-    right = np.maximum(-down(slope_lo - k), 0.0) * up(b - t)
+def tangent_bound(value: Any, slopes: Interval, k: Any, t: Any, a: Any, b: Any) -> Any:
+    """At most f(z) - k z on [a, b], for a convex f with f(t) >= value and f'(t) in ``slopes``."""
+    left = np.maximum(up(slopes[1] - k), 0.0) * up(t - a)
+    right = np.maximum(-down(slopes[0] - k), 0.0) * up(b - t)
     loss = np.maximum(left, right)
     kt = k * t
-    size = np.abs(value) + 2 * np.abs(kt) + 2 * loss
-    return value - kt - loss - size * (2 * GROW) - 4 * TINY
+    return value - kt - loss - ((np.abs(value) + 2 * np.abs(kt) + 2 * loss) * (2 * GROW) + 8 * TINY)
 
 
-def stationary(e: Expr, k: Any, a: Any, b: Any, start: Any) -> Any:
-    """About where the slope of a curved function is k, within [a, b]: safeguarded Newton steps."""
-    first, second = derivative(e), derivative(derivative(e))
-    rising = evaluate_expression(first, b) >= evaluate_expression(first, a)
-    lo, hi, t = a, b, np.clip(start, a, b)
-    with np.errstate(all="ignore"):
-        for _ in range(12):
-            gap = evaluate_expression(first, t) - k
-            right = (gap > 0) == rising  # the point lies left of t
-            hi, lo = np.where(right, t, hi), np.where(right, lo, t)
-            step = t - gap / evaluate_expression(second, t)
-            inside = (step > lo) & (step < hi)
-            t = np.where(gap == 0, t, np.where(inside, step, lo / 2 + hi / 2))
-    return np.clip(np.where(np.isnan(t), a, t), a, b)
-
-
-def flipped(sign: int, interval: tuple[Any, Any]) -> tuple[Any, Any]:
+def flipped(sign: int, interval: Interval) -> Interval:
     """An enclosure of f as one of ``sign * f``."""
     return interval if sign > 0 else (-interval[1], -interval[0])
+
+
+def box_values(part: Partition, p: Pairs, lo: Any, hi: Any, sign: int) -> Any:
+    """The least of ``sign * f`` at each box: its value, and the limits from the sides inside the interval."""
+    values = part.below[p.box] if sign > 0 else part.above[p.box]
+    least = values[:, 0]
+    if part.jumps:
+        least = np.where(part.box_lo[p.box] > lo[p.box_element], np.minimum(least, values[:, 1]), least)
+        least = np.where(part.box_hi[p.box] < hi[p.box_element], np.minimum(least, values[:, 2]), least)
+    return least
 
 
 class Lines:
     """Intercepts on one batch of finite intervals."""
 
-    def __init__(self, e: Expr, part: Partition, lo: Any, hi: Any) -> None:
+    def __init__(self, e: Expr, part: Partition, table: SlopeTable, lo: Any, hi: Any) -> None:
         self.e = e
         self.part = part
+        self.table = table
         self.lo = lo
         self.hi = hi
         self.pairs = pairs(part, lo, hi)
+        self.kind = part.kind[self.pairs.segment]
         self.at_lo = enclose(e, lo, lo)
         self.at_hi = enclose(e, hi, hi)
 
@@ -143,68 +149,60 @@ class Lines:
             point_bound(flipped(sign, self.at_lo)[0], slope, self.lo),
             point_bound(flipped(sign, self.at_hi)[0], slope, self.hi),
         )
-        p = self.pairs
-        if len(p.box):
-            _reduce(out, p.box_element, self._at_boxes(slope, sign))
-        kind = self.part.kind[p.segment]
-        for number, e in enumerate(self.part.exprs):
-            if e is None:
-                continue
-            chosen = np.flatnonzero((kind == sign) & (self.part.piece[p.segment] == number))
-            if len(chosen):
-                _reduce(out, p.element[chosen], self._curved(e, chosen, slope, sign))
-        chosen = np.flatnonzero(kind == UNKNOWN)
-        if len(chosen):
-            _reduce(out, p.element[chosen], self._unknown(chosen, slope, sign))
-        return out
-
-    def _at_boxes(self, slope: Any, sign: int) -> Any:
         p, part = self.pairs, self.part
-        k, values = slope[p.box_element], part.values[p.box]
-        if sign > 0:
-            value, before, after = values[:, 0], values[:, 2], values[:, 4]
-        else:
-            value, before, after = -values[:, 1], -values[:, 3], -values[:, 5]
-        lo, hi = part.box_lo[p.box], part.box_hi[p.box]
-        least = np.where(lo > self.lo[p.box_element], np.minimum(value, before), value)
-        least = np.where(hi < self.hi[p.box_element], np.minimum(least, after), least)
-        return np.minimum(point_bound(least, k, lo), point_bound(least, k, hi))
+        if len(p.box):
+            least = box_values(part, p, self.lo, self.hi, sign)
+            k = slope[p.box_element]
+            bound = point_bound(least, k, part.box_lo[p.box])
+            if part.wide:
+                bound = np.minimum(bound, point_bound(least, k, part.box_hi[p.box]))
+            reduce_least(out, p.box_element, bound)
+        for number, e in enumerate(part.exprs):
+            chosen = self.kind == sign
+            if len(part.exprs) > 1:
+                chosen &= part.piece[p.segment] == number
+            chosen = np.flatnonzero(chosen) if not chosen.all() else slice(None)
+            if e is not None and len(p.segment[chosen]):
+                reduce_least(out, p.element[chosen], self._curved(e, chosen, slope, sign))
+        chosen = np.flatnonzero(self.kind == UNKNOWN)
+        if len(chosen):
+            reduce_least(out, p.element[chosen], self._unknown(chosen, slope, sign))
+        return out
 
     def _curved(self, e: Expr, chosen: Any, slope: Any, sign: int) -> Any:
         p = self.pairs
-        a, b, k = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]]
-        t = stationary(e, sign * k, a, b, a / 2 + b / 2)
-        value = flipped(sign, enclose(e, t, t))
-        slopes = flipped(sign, enclose(derivative(e), t, t))
-        bound = tangent_bound(value[0], slopes[0], slopes[1], k, t, a, b)
-        return bound
+        a, b, k, segment = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]], p.segment[chosen]
+        goal = k if sign > 0 else -k
+        t = polish(e, goal, self.table.guess(segment, goal, a, b), a, b)
+        lost = ~self.table.known[segment]
+        if lost.any():
+            t[lost] = search(e, goal[lost], a[lost], b[lost])
+        value = flipped(sign, enclose(e, t, t))[0]
+        return tangent_bound(value, flipped(sign, enclose(derivative(e), t, t)), k, t, a, b)
 
     def _unknown(self, chosen: Any, slope: Any, sign: int) -> Any:
-        """Natural and mean-value enclosures on the parts of a stretch."""
+        """Where the curvature has no proved sign: natural and mean-value enclosures on parts of the stretch."""
         p = self.pairs
-        a, b, k = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]]
-        e = self.e
+        a, b, k, number = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]], self.part.piece[p.segment[chosen]]
         worst = np.full(len(a), np.inf)
         left = a
         for i in range(1, SUBDIVISIONS + 1):
-            right = b if i == SUBDIVISIONS else np.minimum(a + (b / SUBDIVISIONS - a / SUBDIVISIONS) * i, b)
-            right = np.maximum(right, left)
-            values = flipped(sign, enclose(e, left, right))[0]
+            right = b if i == SUBDIVISIONS else a + (b / SUBDIVISIONS - a / SUBDIVISIONS) * i
+            right = np.minimum(np.maximum(right, left), b)
+            values = flipped(sign, enclose(self.e, left, right))[0]
             kz = np.maximum(k * left, k * right)
-            bound = values - kz - (np.abs(values) + 2 * np.abs(kz)) * (2 * GROW) - 4 * TINY
-            smooth = [x for x in set(self.part.exprs) if x is not None]
-            del smooth
+            bound = values - kz - ((np.abs(values) + 2 * np.abs(kz)) * (2 * GROW) + 4 * TINY)
+            for n, e in enumerate(self.part.exprs):
+                here = np.flatnonzero(number == n)
+                if e is not None and len(here):
+                    bound[here] = np.fmax(bound[here], _centred(e, k[here], left[here], right[here], sign))
             worst = np.minimum(worst, bound)
             left = right
         return worst
 
 
-def _reduce(out: Any, element: Any, bound: Any) -> None:
-    """``out[element] = min(out[element], bound)``, NaN winning."""
-    if len(element) == len(out):  # one each, in order
-        np.minimum(out, bound, out=out)
-    else:
-        np.minimum.at(out, element, bound)
-
-
-__all__ = ["MAX", "Lines"]
+def _centred(e: Expr, k: Any, a: Any, b: Any, sign: int) -> Any:
+    """The mean-value form: the formula of the tangent, with the slopes of the whole stretch [a, b]."""
+    t = np.minimum(np.maximum(a / 2 + b / 2, a), b)
+    value = flipped(sign, enclose(e, t, t))[0]
+    return tangent_bound(value, flipped(sign, enclose(derivative(e), a, b)), k, t, a, b)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bounds.kernels.base import Kernels
 from bounds.relax.base import Choice, Form, Pushed, outward_form
@@ -16,7 +19,8 @@ class ReluRelaxation:
     """The relaxation of one rectifier on every box of a block.
 
     ``lower z <= relu(z) <= upper z + offset`` on ``[lo, hi]``; all arrays ``D n``. ``ambiguous`` marks
-    ``lo < 0 < hi``; elsewhere both lines are the function itself. A choice is ``(lower slope,)``.
+    ``lo < 0 < hi``; elsewhere both lines are the function itself. ``unbounded``: some offset is infinite.
+    A choice is ``(lower slope,)``.
     """
 
     kernels: Kernels
@@ -26,6 +30,7 @@ class ReluRelaxation:
     upper: Any
     offset: Any
     ambiguous: Any
+    unbounded: bool = False
     parameters: int = 1
     spreads: tuple[Any, ...] = (None,)
     refined: tuple[Any, ...] = field(default=(None,))
@@ -36,7 +41,11 @@ class ReluRelaxation:
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
         (low,) = self.initial(dom) if choice is None else choice
-        part, drop = k.relax(a, low, k.take(self.upper, dom), k.take(self.offset, dom))
+        upper, offset = k.take(self.upper, dom), k.take(self.offset, dom)
+        if self.unbounded:
+            part, drop, mass = k.relax_lines(a, low, upper, k.zeros(1, a.shape[1]), offset)
+            return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)
+        part, drop = k.relax(a, low, upper, offset)
         # drop is a sum of terms of one sign, so its rounding is relative to itself
         return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * abs(drop))
 
@@ -86,14 +95,20 @@ def relax_relu(kernels: Kernels, lo: Any, hi: Any, spread: Any) -> ReluRelaxatio
     k, u = kernels, kernels.precision.u
     ambiguous = ~((lo >= 0) | (hi <= 0))  # a NaN is ambiguous too, and makes every bound NaN
     active = lo >= 0
-    one = k.zeros(*lo.shape) + 1
+    one, unbounded = k.zeros(*lo.shape) + 1, False
     slope = k.minimum(k.divide(k.where(ambiguous, hi, 0), k.where(ambiguous, hi - lo, one)), 1)
     need = k.maximum(-slope * lo, hi - slope * hi)
     if u:
         need = need + 5 * u * (slope * -lo + hi) + kernels.precision.eta
+        wide = ambiguous & ~(hi - lo < math.inf)
+        unbounded = bool(np.any(k.numpy(wide)))
+        if unbounded:  # below an infinite upper end only slope 1 helps
+            steep = hi == math.inf
+            slope = k.where(wide, k.where(steep, one, 0), slope)
+            need = k.where(wide, k.where(steep, -lo, hi), need)
     lower = k.where(active | (ambiguous & (hi > -lo)), one, 0)
     upper, offset = k.where(active, one, slope), k.where(ambiguous, need, 0)
-    return ReluRelaxation(k, lo, hi, lower, upper, offset, ambiguous, spreads=(spread,))
+    return ReluRelaxation(k, lo, hi, lower, upper, offset, ambiguous, unbounded, spreads=(spread,))
 
 
 def in_steps(kernels: Kernels, share: Any) -> Any:

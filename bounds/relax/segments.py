@@ -8,19 +8,20 @@ curvature has a proved sign or nothing is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bounds.expression import Expr, depends
+from bounds.evaluate_scalar import evaluate_expression
+from bounds.expression import Expr, is_rational
 from bounds.relax.derivative import derivative
 from bounds.relax.enclose import enclose
-from bounds.relax.isolate import CORE, FLAT, UNKNOWN, isolate
+from bounds.relax.isolate import FLAT, UNKNOWN, isolate
 from bounds.relax.pieces import LEFT_END, RIGHT_END, Cut, Piece, TooManyPiecesError, narrow, split
 from bounds.relax.rational import sign_of_derivative
 
-MAX_WINDOW = 4096.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,11 @@ class Partition:
         put = object.__setattr__
         put(self, "box_lo", np.array([b.lo for b in self.boxes]))
         put(self, "box_hi", np.array([b.hi for b in self.boxes]))
-        put(self, "values", np.array([[*b.value, *b.before, *b.after] for b in self.boxes]).reshape(-1, 6))
+        sides = [(b.value, b.before, b.after) for b in self.boxes]
+        put(self, "below", np.array([[v[0] for v in s] for s in sides]).reshape(-1, 3))
+        put(self, "above", np.array([[-v[1] for v in s] for s in sides]).reshape(-1, 3))
+        put(self, "wide", any(b.lo < b.hi for b in self.boxes))
+        put(self, "jumps", any(not b.value == b.before == b.after for b in self.boxes))
         put(self, "kind", np.array([s.kind for s in self.segments]))
         put(self, "seg_lo", np.array([s.lo for s in self.segments]))
         put(self, "seg_hi", np.array([s.hi for s in self.segments]))
@@ -78,20 +83,57 @@ class Partition:
 
     box_lo: Any = None
     box_hi: Any = None
-    values: Any = None
+    below: Any = None  # per box: lower bounds of value, limit before, limit after
+    above: Any = None  # ... and minus their upper bounds
+    wide: bool = False  # some box has a width
+    jumps: bool = False  # some box has limits of its own
     kind: Any = None
     seg_lo: Any = None
     seg_hi: Any = None
     exprs: Any = None
     piece: Any = None
 
+    @property
+    def proved(self) -> tuple[float, float]:
+        """Between which floats something is known."""
+        first, last = self.segments[0], self.segments[-1]
+        lo = first.hi if first.kind == UNKNOWN else -math.inf
+        return lo, last.lo if last.kind == UNKNOWN else math.inf
 
-def partition(e: Expr, window: float, *, order: int = 2) -> Partition:
-    """Analyses ``e``: by curvature (``order`` 2) or by monotonicity (``order`` 1)."""
+
+def partition(e: Expr, found: Sequence[Piece], window: float, *, order: int = 2) -> Partition:
+    """Analyses the pieces of ``e``: by curvature (``order`` 2) or by monotonicity (``order`` 1)."""
     builder = _Builder(e, order, window)
-    for piece in _pieces(e, window):
+    for piece in found:
         builder.piece(piece)
-    return builder.finish()
+    return Partition(tuple(builder.segments), tuple(builder.boxes), tuple(builder.exact))
+
+
+def pieces(e: Expr, window: float) -> list[Piece]:
+    """Smooth pieces of the whole line; ends beyond the window may be given up."""
+    return _joined(e, _pieces(e, window))
+
+
+def _joined(e: Expr, found: list[Piece]) -> list[Piece]:
+    """Without cuts at which nothing happens: the same expression on both sides, and at the cut."""
+    out: list[Piece] = []
+    for piece in found:
+        if out and piece.expr is not None and out[-1].expr == piece.expr and _continues(e, piece):
+            out[-1] = Piece(out[-1].left, piece.right, piece.expr)
+        else:
+            out.append(piece)
+    return out
+
+
+def _continues(e: Expr, piece: Piece) -> bool:
+    at = piece.left.at
+    if at is None or piece.expr is None or not (is_rational(e) and is_rational(piece.expr)):
+        return False
+    z = np.array([at], dtype=object)
+    try:
+        return bool(evaluate_expression(e, z)[0] == evaluate_expression(piece.expr, z)[0])
+    except ZeroDivisionError:
+        return False
 
 
 def _pieces(e: Expr, window: float) -> list[Piece]:
@@ -189,9 +231,3 @@ class _Builder:
         before, after = point_value(left.expr, cut.lo), point_value(right.expr, cut.hi)
         self.boxes.append(Box(cut.lo, cut.hi, v, before, after))
         self.exact.append(cut.at)
-
-    def finish(self) -> Partition:
-        return Partition(tuple(self.segments), tuple(self.boxes), tuple(self.exact))
-
-
-__all__ = ["CORE", "Partition", "depends", "partition"]

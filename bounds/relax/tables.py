@@ -24,6 +24,8 @@ REACH = 28.0  # of the coordinate: positions from e^-28 to 1 - e^-28
 STEEPEST = 2.0**100
 FAR = 2.0**20  # where unbounded segments end, for the table
 HALVINGS = 70
+TRUSTED = 2.0**-8
+STEPS = 30
 
 
 class SlopeTable:
@@ -121,12 +123,25 @@ def _cubics(t: Any) -> Any:
     return np.stack([t[:-1], p, 3 * d - 2 * p - q, p + q - 2 * d], axis=1)
 
 
-def polish(e: Expr, slope: Any, t: Any, a: Any, b: Any, steps: int) -> Any:
-    """Newton steps for ``e'(t) = slope``, kept within [a, b]."""
+def polish(e: Expr, slope: Any, t: Any, a: Any, b: Any) -> Any:
+    """One Newton step for ``e'(t) = slope`` from a table's value, kept small and within [a, b]."""
+    first = derivative(e)
+    move = (evaluate_expression(first, t) - slope) / evaluate_expression(derivative(first), t)
+    new = np.minimum(np.maximum(t - move, a), b)
+    # a large step means that f'' nearly vanishes, not that the table is far off
+    return np.where(np.abs(move) <= TRUSTED * (np.abs(t) + (b - a)), new, t)
+
+
+def search(e: Expr, slope: Any, a: Any, b: Any) -> Any:
+    """The same from nothing: Newton steps kept within a shrinking bracket."""
     first = derivative(e)
     second = derivative(first)
-    for _ in range(steps):
-        move = (evaluate_expression(first, t) - slope) / evaluate_expression(second, t)
-        new = np.minimum(np.maximum(t - move, a), b)
-        t = np.where(np.isnan(new), t, new)
-    return t
+    rising = evaluate_expression(first, b) >= evaluate_expression(first, a)
+    lo, hi, t = a, b, a / 2 + b / 2
+    for _ in range(STEPS):
+        gap = evaluate_expression(first, t) - slope
+        right = (gap > 0) == rising  # the point lies left of t
+        hi, lo = np.where(right, t, hi), np.where(right, lo, t)
+        new = t - gap / evaluate_expression(second, t)
+        t = np.where(gap == 0, t, np.where((new > lo) & (new < hi), new, lo / 2 + hi / 2))
+    return np.minimum(np.maximum(np.where(np.isnan(t), a, t), a), b)

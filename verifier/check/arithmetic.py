@@ -69,6 +69,13 @@ class Arithmetic:
         """A number of this arithmetic that is at least ``value >= 0``."""
         return value if self.exact else float_above(value)
 
+    def outwards(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Intervals with float64 ends around intervals of this arithmetic."""
+        if not self.exact:
+            return low, high
+        below, above = np.frompyfunc(float_below, 1, 1), np.frompyfunc(float_above, 1, 1)
+        return np.asarray(below(low), np.float64), np.asarray(above(high), np.float64)
+
     def gamma32(self, k: int) -> Any:
         """``gamma_k`` of float32."""
         if k >= 1 << 23:

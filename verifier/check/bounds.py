@@ -15,7 +15,6 @@ stored in A, c and e. Each step replaces one node by its sources and adds to e w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -23,75 +22,26 @@ import numpy as np
 
 from bounds.errors import CertificateRejected
 from verifier.check.arithmetic import ETA32, LARGEST_SUM, Arithmetic, float_above
-from verifier.check.network import Array, Chain, Dense, Network, Take
+from verifier.check.network import UNMODELLED, Array, Dense, Kind, Network, Take
+from verifier.check.nonlinear import Context, Curve, Product, Rectifier, Relaxed
+from verifier.check.rounding import model_error
+from verifier.check.state import (
+    Affine,
+    Choices,
+    Cost,
+    Form,
+    Layout,
+    Marks,
+    Rows,
+    State,
+    dot,
+    forward,
+    middle,
+    without_nan,
+)
 from verifier.spec.model import Ball
 
 _ROW_ELEMENTS = 1 << 14  # of one chunk of packed rows at the widest node
-SLOPE_UNIT = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """An affine node prepared for bounding: maps, absolute maps, and coefficients of its errors."""
-
-    terms: tuple[tuple[int, Chain, Chain], ...]
-    bias: Array | None
-    absolute_bias: Array | None
-    ours: Any  # relative rounding error of our own arithmetic at this node
-    model: Any  # relative error of the model: inexact weights, float32 rounding
-    floor: Any  # absolute part of the latter
-    moves: bool  # nothing but a movement of data: exact
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """``z(x)`` lies in ``G x + g +- rho`` on each box; ``reach = |G| max|x|``; G is (D, inputs, n)."""
-
-    rows: Array
-    centre: Array
-    radius: Array
-    reach: Array
-
-
-class Cost:
-    """What a row with coefficients A pays at a node: ``|A| . each[box]``, at most ``|A| . peak``."""
-
-    def __init__(self, each: Array) -> None:
-        self.each, self.peak = each, each.max(axis=0)
-
-
-@dataclass(slots=True)
-class State:
-    """Everything known about one block of boxes; lists run over nodes, arrays are (D, n)."""
-
-    low: list[Array] = field(default_factory=list[Array])
-    high: list[Array] = field(default_factory=list[Array])
-    mag: list[Array] = field(default_factory=list[Array])
-    pad: list[Cost | None] = field(default_factory=list["Cost | None"])
-    floor: list[Any] = field(default_factory=list[Any])  # what underflow of coefficients can cost
-    forms: list[Form] = field(default_factory=list[Form])
-    relaxed: dict[int, Relaxed] = field(default_factory=dict[int, "Relaxed"])
-
-
-@dataclass(frozen=True, slots=True)
-class Relaxed:
-    """``lower z <= relu(z) <= slope z + shift`` on [low, high]; ``cost`` is the rounding of a row step."""
-
-    ambiguous: Array
-    lower: Array
-    slope: Array
-    shift: Array
-    cost: Cost
-
-
-@dataclass(slots=True)
-class Rows:
-    """R packed rows: coefficients per node (R, n), constants and errors (R,), and each row's box."""
-
-    parts: dict[int, Array]
-    constant: Array
-    error: Array
-    box: Array
 
 
 class Bounder:
@@ -108,12 +58,7 @@ class Bounder:
     ) -> None:
         self.network, self.arithmetic, self.ball = network, arithmetic, ball
         self.float32, self.forward = float32, forward
-        self.offsets: dict[int, int] = {}
-        total = 0
-        for i in network.rectifiers:
-            self.offsets[i] = total
-            total += network.nodes[i].size
-        self.table = arithmetic.array(np.arange(SLOPE_UNIT + 1) / SLOPE_UNIT)
+        self.layout = Layout(network)
         self.affine = [self._prepare(i) for i in range(len(network.nodes))]
         inner = [m.inputs for node in network.nodes for _, chain in node.terms for m in chain]
         self.width = max([*inner, *(node.size for node in network.nodes)])
@@ -144,23 +89,21 @@ class Bounder:
         )
 
     # -------------------------------------------------------------- intervals, forwards
-    def run(self, low: Array, high: Array, bits: Array | None, refined: Array | None = None) -> State:
+    def run(self, low: Array, high: Array, choice: Choices | None = None, marks: Marks | None = None) -> State:
         """Steps 1 to 3 of the rule for boxes ``low, high`` (D, inputs).
 
-        ``bits`` (D, neurons) are slopes (None: 1 for active neurons, else 0); step 3 bounds the neurons
-        marked in ``refined`` (D, neurons), or all ambiguous ones.
+        ``choice`` holds the boxes' own lines; step 3 bounds the elements in ``marks``, or none.
         """
         state = State()
+        choice = choice or self.layout.first(len(low))
         for i, node in enumerate(self.network.nodes):
             pad: Array | None = None
-            if node.relu >= 0:
-                self._tighten(state, node.relu, None if refined is None else self._of(i, refined))
-                self._relax(state, i, bits)
-                lo, hi = (np.maximum(v[node.relu], 0) for v in (state.low, state.high))
-            elif i > 0:
+            if node.kind is Kind.INPUT:
+                lo, hi = low, high
+            elif node.kind is Kind.AFFINE:
                 lo, hi, pad = self._affine_interval(state, i)
             else:
-                lo, hi = low, high
+                lo, hi, pad = self._nonlinear(state, i, choice, marks)
             if self.forward:
                 form = self._form(state, i, pad, low, high)
                 state.forms.append(form)
@@ -172,11 +115,48 @@ class Bounder:
             state.floor.append(self.arithmetic.tiny * (1 + state.mag[i].max(axis=0).sum()))
         return state
 
-    def _without_nan(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """A NaN says nothing: as an infinity it stays harmless, and proves nothing either."""
-        if self.arithmetic.exact:
-            return low, high
-        return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+    def _nonlinear(
+        self, state: State, i: int, choice: Choices, marks: Marks | None
+    ) -> tuple[Array, Array, Array | None]:
+        """Bounds the operands where that is asked for, then relaxes the node on what was found."""
+        node, to = self.network.nodes[i], self.arithmetic
+        intervals = [(state.low[k], state.high[k]) for k in node.operands]
+        if marks is not None:
+            for k, source in enumerate(node.operands):
+                wanted = self.layout.part(i, self._marks_of(node.kind, marks), k)
+                intervals[k] = self._tighten(state, source, *intervals[k], wanted)
+        relaxed, pad = self._relax(Context(to, self.layout, i, choice), intervals)
+        state.relaxed[i] = relaxed
+        lo, hi = without_nan(to, *relaxed.interval())
+        if pad is None:
+            return lo, hi, None
+        slip = pad * (1 + 8 * to.u) + 8 * to.u * np.maximum(np.abs(lo), np.abs(hi))
+        return *without_nan(to, lo - slip, hi + slip), pad
+
+    @staticmethod
+    def _marks_of(kind: Kind, marks: Marks) -> Array:
+        return {Kind.RELU: marks.rectifiers, Kind.SCALAR: marks.scalars, Kind.PRODUCT: marks.products}[kind]
+
+    def _relax(self, context: Context, intervals: list[tuple[Array, Array]]) -> tuple[Relaxed, Array | None]:
+        """The relaxation, and how far the model's own value may be off (level ``float32``)."""
+        node, to = self.network.nodes[context.node], self.arithmetic
+        low, high = intervals[0]
+        mag = np.maximum(-low, high)
+        rounds = self.float32 and node.roundings > 0
+        if rounds and node.roundings >= UNMODELLED:
+            raise CertificateRejected("float32", f"how the operator of '{node.tensor}' rounds is not known")
+        if node.kind is Kind.RELU:
+            return Rectifier(context, low, high, mag), None
+        if node.kind is Kind.SCALAR:
+            pad = to.array(model_error(node.function, *to.outwards(low, high))) if rounds else None
+            return Curve(context, node.function, low, high, mag), pad
+        product = Product(context, intervals[0], intervals[1])
+        if not rounds:
+            return product, None
+        size = mag * np.maximum(-intervals[1][0], intervals[1][1])
+        if not np.all(size <= LARGEST_SUM):
+            raise CertificateRejected("float32", f"a product at '{node.tensor}' may overflow")
+        return product, (size * to.gamma32(node.roundings) + to.number(node.roundings * ETA32)) * to.slack
 
     def _affine_interval(self, state: State, i: int) -> tuple[Array, Array, Array | None]:
         """``L mid + b -+ (|L| rad + pad)``.
@@ -188,14 +168,14 @@ class Bounder:
         a, u = self.affine[i], self.arithmetic.u
         if a.moves:
             ((source, chain, _),) = a.terms
-            return _forward(chain, state.low[source]), _forward(chain, state.high[source]), None
+            return forward(chain, state.low[source]), forward(chain, state.high[source]), None
         shape = (len(state.low[0]), self.network.nodes[i].size)
         centre, radius, size = (np.zeros(shape, self.arithmetic.dtype) for _ in range(3))
         for source, chain, absolute in a.terms:
-            mid, rad = self._middle(state.low[source], state.high[source])
-            centre = centre + _forward(chain, mid)
-            radius = radius + _forward(absolute, rad)
-            size = size + _forward(absolute, state.mag[source])
+            mid, rad = middle(self.arithmetic, state.low[source], state.high[source])
+            centre = centre + forward(chain, mid)
+            radius = radius + forward(absolute, rad)
+            size = size + forward(absolute, state.mag[source])
         if a.bias is not None and a.absolute_bias is not None:
             centre, size = centre + a.bias, size + a.absolute_bias
         if self.float32 and self.network.nodes[i].roundings and not np.all(size <= LARGEST_SUM):
@@ -206,37 +186,7 @@ class Bounder:
         pad = (size * (a.ours + a.model) + (a.floor + self.arithmetic.tiny)) * self.arithmetic.slack
         radius = radius + pad
         radius = radius + 8 * u * (size + radius)
-        return *self._without_nan(centre - radius, centre + radius), pad
-
-    def _middle(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """A centre and a radius that covers the interval, whatever rounding did to the centre."""
-        half = self.arithmetic.array(np.array(0.5))[()]
-        mid = low * half + high * half
-        rad = np.maximum(high - mid, mid - low)
-        return mid, rad * (1 + 4 * self.arithmetic.u) + self.arithmetic.tiny
-
-    def _relax(self, state: State, i: int, bits: Array | None) -> None:
-        """Lower and upper lines of a rectifier with input in [l, u].
-
-        The lower line ``a z`` is valid for every a in [0, 1] and every z, so the stored slope is used
-        whatever the interval (a neuron on the edge of stability then changes nothing). The upper one,
-        ``s z + t``, needs ``s l + t >= 0`` and ``s u + t >= u``, as relu is convex. s is u / (u - l)
-        rounded, at most 1;
-        the two products and the difference behind t err by at most 3 u (u - l) + 2 eta together.
-        A row step multiplies by the slopes (one rounding) and sums ``A t``: ``cost``.
-        """
-        to, source = self.arithmetic, self.network.nodes[i].relu
-        l, h = state.low[source], state.high[source]
-        active, idle = l >= 0, h <= 0
-        ambiguous = ~(active | idle)
-        gap = np.where(ambiguous, h - l, 1)
-        slope = np.where(ambiguous, np.minimum(h / gap, 1), np.where(active, 1, 0))
-        shift = np.maximum(-slope * l, h - slope * h) + 8 * to.u * gap + 2 * to.tiny
-        shift = np.where(ambiguous, shift, 0)
-        chosen = active.astype(np.intp) if bits is None else self._of(i, bits)
-        lower = self.table[chosen * SLOPE_UNIT]
-        cost = to.gamma(0) * state.mag[source] + to.gamma(l.shape[1]) * shift + to.tiny
-        state.relaxed[i] = Relaxed(ambiguous, lower, slope, shift, Cost(cost))
+        return *without_nan(self.arithmetic, centre - radius, centre + radius), pad
 
     # -------------------------------------------------------------- affine forms, forwards
     def _form(self, state: State, i: int, pad: Array | None, low: Array, high: Array) -> Form:
@@ -249,25 +199,22 @@ class Bounder:
             unit = np.broadcast_to(to.array(np.eye(inputs)), (boxes, inputs, inputs))
             zero = np.zeros(low.shape, to.dtype)
             return Form(unit, zero, zero, widest)
-        if node.relu >= 0:
-            f, r = state.forms[node.relu], state.relaxed[i]
-            half = r.shift * to.array(np.array(0.5))[()]
-            # relu(z) is in s z + [0, shift]: for 0 <= s <= 1 the line s z lies below relu
-            rows = f.rows * r.slope[:, None, :]
-            centre = f.centre * r.slope + half
-            spent = to.gamma(4) * (f.reach + np.abs(f.centre) + f.radius + r.shift) + floor
-            radius = f.radius * r.slope + half + np.where(r.ambiguous, spent, 0)
+        if node.kind is not Kind.AFFINE:
+            operands = tuple(state.forms[k] for k in node.operands)
+            rows, centre, radius = state.relaxed[i].form(operands, floor)
+            if pad is not None:
+                radius = (radius + pad) * (1 + 8 * to.u)
             return Form(rows, centre, radius, self._reach(rows, widest))
         shape = (boxes, node.size)
         rows = np.zeros((boxes, inputs, node.size), to.dtype)
         centre, radius = np.zeros(shape, to.dtype), np.zeros(shape, to.dtype)
         for source, chain, absolute in a.terms:
             f = state.forms[source]
-            rows = rows + _forward(chain, f.rows)
-            centre = centre + _forward(chain, f.centre)
+            rows = rows + forward(chain, f.rows)
+            centre = centre + forward(chain, f.centre)
             # rounding of G and g costs at most ours * |L| (|G| |x| + |g| + rho), anywhere in the box
             spent = f.radius + a.ours * (f.reach + np.abs(f.centre) + f.radius)
-            radius = radius + _forward(absolute, spent)
+            radius = radius + forward(absolute, spent)
         if a.bias is not None:
             centre = centre + a.bias
         # pad holds this node's own errors, those of the bias included
@@ -282,7 +229,7 @@ class Bounder:
     def _range(self, f: Form, low: Array, high: Array) -> tuple[Array, Array]:
         """The form's values over the box, outwards."""
         to = self.arithmetic
-        mid, rad = self._middle(low, high)
+        mid, rad = middle(to, low, high)
         centre = np.matmul(mid[:, None, :], f.rows)[:, 0] + f.centre
         radius = np.matmul(rad[:, None, :], np.abs(f.rows))[:, 0] + f.radius
         # f.reach is computed: a sum of non-negative products, covered by gamma's slack
@@ -290,24 +237,40 @@ class Bounder:
         return centre - radius, centre + radius
 
     # -------------------------------------------------------------- rows, backwards
-    def _tighten(self, state: State, i: int, wanted: Array | None) -> None:
-        """Step 3: bounds the wanted (D, n) elements of node i, or all ambiguous ones, from both sides."""
-        low, high = state.low[i], state.high[i]
-        box, element = np.nonzero(~((low >= 0) | (high <= 0)) if wanted is None else wanted)
+    def _tighten(
+        self, state: State, i: int, low: Array, high: Array, wanted: Array
+    ) -> tuple[Array, Array]:
+        """Step 3: bounds the wanted (D, n) elements of node i from both sides, where they come from."""
+        box, element = np.nonzero(wanted)
         if i == 0 or not box.size:
-            return
-        low, high = low.copy(), high.copy()
-        for part in self.chunks(len(box), 2):
-            where = box[part], element[part]
-            found = self.minimum(state, self._unit_rows(state, i, where[0], where[1]), None)
+            return low, high
+        origin, index = self._origin(i)
+        place = index[element]
+        box, element, place = box[place >= 0], element[place >= 0], place[place >= 0]
+        size = self.network.nodes[origin].size
+        once, back = np.unique(box * size + place, return_inverse=True)
+        found: list[list[Array]] = [[], []]
+        for part in self.chunks(len(once), 2):
+            where = np.divmod(once[part], size)
+            least = self.minimum(state, self._unit_rows(state, origin, where[0], where[1]), None)
             half = len(where[0])
-            low[where] = np.fmax(low[where], found[:half])
-            high[where] = np.fmin(high[where], -found[half:])
-        state.low[i], state.high[i], state.mag[i] = low, high, np.maximum(-low, high)
+            found[0].append(least[:half])
+            found[1].append(-least[half:])
+        low, high = low.copy(), high.copy()
+        if len(once):
+            low[box, element] = np.fmax(low[box, element], np.concatenate(found[0])[back])
+            high[box, element] = np.fmin(high[box, element], np.concatenate(found[1])[back])
+        return low, high
 
-    def _of(self, i: int, neurons: Array) -> Array:
-        """The columns of (D, neurons) that belong to rectifier node i."""
-        return neurons[:, self.offsets[i] : self.offsets[i] + self.network.nodes[i].size]
+    def _origin(self, i: int) -> tuple[int, Array]:
+        """The node whose elements node i merely repeats, and where each comes from (-1: a constant)."""
+        index = np.arange(self.network.nodes[i].size)
+        while self.affine[i].moves:
+            ((i, chain, _),) = self.affine[i].terms
+            for m in reversed(chain):
+                assert isinstance(m, Take)
+                index = np.where(index >= 0, m.index[index], -1)
+        return i, index
 
     def _unit_rows(self, state: State, i: int, box: Array, element: Array) -> Rows:
         """Rows ``z_i[element]`` and ``-z_i[element]``; one step is taken at once where it is a lookup."""
@@ -332,16 +295,16 @@ class Bounder:
         step = max(8, _ROW_ELEMENTS // (self.width * factor))
         return (slice(k, min(k + step, count)) for k in range(0, count, step))
 
-    def minimum(self, state: State, rows: Rows, slopes: Array | None) -> Array:
-        """Lower bounds (R,) of packed rows; ``slopes`` (R, neurons) in 128ths, or the boxes' own."""
+    def minimum(self, state: State, rows: Rows, choice: Choices | None) -> Array:
+        """Lower bounds (R,) of packed rows; ``choice`` (R lines) for them, or the boxes' own."""
         for i in range(len(state.low) - 1, 0, -1):
             a = rows.parts.pop(i, None)
             if a is None:
                 continue
-            if self.network.nodes[i].relu >= 0:
-                self._through_relu(state, rows, i, a, slopes)
-            else:
+            if self.network.nodes[i].kind is Kind.AFFINE:
                 self._through_affine(state, rows, i, a)
+            else:
+                self._through_nonlinear(state, rows, i, a, choice)
         return self._concretise(state, rows)
 
     def _through_affine(self, state: State, rows: Rows, i: int, a: Array) -> None:
@@ -363,19 +326,15 @@ class Bounder:
                 rows.error += state.floor[source]
             self._add_part(state, rows, source, part)
 
-    def _through_relu(self, state: State, rows: Rows, i: int, a: Array, slopes: Array | None) -> None:
-        """Positive coefficients take the lower line, negative ones the upper line."""
-        source, r = self.network.nodes[i].relu, state.relaxed[i]
-        self._charge(rows, a, r.cost)
-        if slopes is None:
-            lower = r.lower[rows.box]
-        else:
-            lower = self.table[slopes[:, self.offsets[i] : self.offsets[i] + a.shape[1]]]
-        positive = np.maximum(a, 0)
-        negative = a - positive  # exact: one of the two is 0
-        self._add_constant(rows, _dot(negative, r.shift[rows.box]))
-        rows.error += state.floor[source]
-        self._add_part(state, rows, source, positive * lower + negative * r.slope[rows.box])
+    def _through_nonlinear(self, state: State, rows: Rows, i: int, a: Array, choice: Choices | None) -> None:
+        """Positive coefficients take the line below, negative ones the line above."""
+        self._charge(rows, a, state.pad[i])
+        pushed = state.relaxed[i].push(a, rows.box, choice)
+        self._add_constant(rows, pushed.constant)
+        rows.error += pushed.error + self.arithmetic.tiny
+        for source, part in zip(self.network.nodes[i].operands, pushed.parts, strict=True):
+            rows.error += state.floor[source]
+            self._add_part(state, rows, source, part)
 
     def _add_part(self, state: State, rows: Rows, source: int, part: Array) -> None:
         """Adds coefficients; where two paths meet, the sum rounds once."""
@@ -396,7 +355,7 @@ class Bounder:
         if cost is None:
             return
         if self.float32 or self.arithmetic.exact:
-            rows.error += _dot(np.abs(a), cost.each[rows.box]) + self.arithmetic.tiny
+            rows.error += dot(np.abs(a), cost.each[rows.box]) + self.arithmetic.tiny
         else:
             rows.error += np.abs(a) @ cost.peak + self.arithmetic.tiny
 
@@ -406,11 +365,11 @@ class Bounder:
         a = rows.parts.pop(0, None)
         total, spread, error = rows.constant, rows.error * 0, rows.error
         if a is not None:
-            mid, rad = self._middle(state.low[0], state.high[0])
+            mid, rad = middle(to, state.low[0], state.high[0])
             absolute = np.abs(a)
-            centre = _dot(a, mid[rows.box])
-            spread = _dot(absolute, rad[rows.box])
-            reach = _dot(absolute, (np.abs(mid) + rad)[rows.box])
+            centre = dot(a, mid[rows.box])
+            spread = dot(absolute, rad[rows.box])
+            reach = dot(absolute, (np.abs(mid) + rad)[rows.box])
             total = total + centre
             error = error + to.gamma(a.shape[1]) * reach
         lower = self._least(total, spread, error, rows)
@@ -441,18 +400,8 @@ class Bounder:
         if ball.norm == 1:
             dual = np.abs(a).max(axis=1)
         else:
-            dual = np.sqrt(_dot(a, a) + to.tiny) * (1 + to.gamma(a.shape[1]))
+            dual = np.sqrt(dot(a, a) + to.tiny) * (1 + to.gamma(a.shape[1]))
         reach = np.abs(a) @ np.abs(near)
         error = rows.error + to.gamma(a.shape[1]) * (reach + radius * dual)
         return self._least(rows.constant + a @ near, radius * dual, error, rows)
 
-
-def _forward(chain: Chain, x: Array) -> Array:
-    for m in chain:
-        x = m.forward(x)
-    return x
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Row by row; any order of summation is allowed."""
-    return np.einsum("rn,rn->r", a, b)

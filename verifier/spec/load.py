@@ -22,8 +22,9 @@ def load(path: str | Path, *, max_bytes: int = MAX_BYTES, open_inputs: bool = Fa
     Args:
         path: the file; when it does not exist, ``path`` + ``.gz`` is tried.
         max_bytes: limit on the size after decompression.
-        open_inputs: accept inputs without bounds: a box is made up for them, in which counterexamples
-            may be looked for, and ``Case.partial`` says that nothing can be proved on it.
+        open_inputs: accept inputs without bounds in VNN-LIB 2.0 (in 1.0 every input is bounded): a box is
+            made up for them, in which counterexamples may be looked for, and ``Case.partial`` says that
+            nothing can be proved on it.
 
     Raises:
         BadInput: the file cannot be read.
@@ -55,8 +56,9 @@ def loads(
         return serial.from_json(text, source=source)
     if not text.strip():
         raise SpecError("the file is empty; expected a VNN-LIB property", file=source or "<property>")
-    build = _vnnlib2 if vnnlib2.is_vnnlib2(text) else _vnnlib1
-    return build(text, source, digest, open_inputs=open_inputs)
+    if vnnlib2.is_vnnlib2(text):
+        return _vnnlib2(text, source, digest, open_inputs=open_inputs)
+    return _vnnlib1(text, source, digest)
 
 
 def decompress(data: bytes, *, source: str = "", max_bytes: int = MAX_BYTES) -> bytes:
@@ -100,9 +102,9 @@ def decode(raw: bytes, source: str) -> str:
         raise SpecError(what, file=source or "<property>", line=line, column=column) from None
 
 
-def _vnnlib1(text: str, source: str, digest: str, *, open_inputs: bool) -> Property:
+def _vnnlib1(text: str, source: str, digest: str) -> Property:
     parsed = vnnlib1.parse(text, source)
-    cases = compile_cases(parsed.asserted, parsed.inputs, source=source, open_inputs=open_inputs)
+    cases = compile_cases(parsed.asserted, parsed.inputs, source=source)
     variables = (Variable("X", "input", (parsed.inputs,)), Variable("Y", "output", (parsed.outputs,)))
     return Property(variables, cases, source=source, sha256=digest)
 

@@ -87,8 +87,8 @@ def test_becomes_one_function_of_the_input(name: str) -> None:
 def test_behind_an_affine_map_it_is_a_function_of_that(name: str) -> None:
     """Affine steps before the function stay outside; values used elsewhere keep their own nodes."""
     body, stored = SPELLED[name]
-    graph = model_of(f"v = Mul(w, two_) x = Add(v, c) {body} z = Mul(y, c)",
-                     inputs="float[1,3] w", outputs="float[] y, float[] z", c=weights(3), two_=np.float32(2),
+    graph = model_of(f"v_ = Mul(i_, two_) x = Add(v_, b_) {body} w_ = Mul(y, b_)",
+                     inputs="float[1,3] i_", outputs="float[] y, float[] w_", b_=weights(3), two_=np.float32(2),
                      **stored).graph  # fmt: skip
     assert ops(graph) == [Op.SCALE, Op.SCALE, Op.SCALAR, Op.SCALE]
 

@@ -157,7 +157,7 @@ GOOD = output_range(box([0], [1]), {0: (0, 1)}, outputs=1).text
     [
         ("{", "[", "malformed JSON"),
         ('"surebound-property"', '"other"', "format is not surebound-property version 1"),
-        ('"version":1', '"version":2', "format is not"),
+        ('"version":1', '"version":3', "format is not"),
         ('"lower":["0"]', '"lower":["0","1"]', "2 entries instead of 1"),
         ('"lower":["0"]', '"lower":["0.5"]', "not a number p or p/q"),
         ('"lower":["0"]', '"lower":["1/0"]', "not a number p or p/q"),

@@ -165,7 +165,10 @@ ERRORS = [
     (HEAD + "(assert (<= (/ Y_0) 1))", "'/' takes at least 2 terms"),
     (HEAD + "(assert (<= (/ Y_0 0) 1))", "division by a constant other than zero"),
     (HEAD + "(assert (<= (/ 1 Y_0) 1))", "division by a constant other than zero"),
-    (HEAD + "(assert (<= (* X_0 Y_0) 1))", ":5:13: .*polynomial atoms are not supported yet"),
+    (
+        HEAD + "(assert (<= (* X_0 Y_0) 1))",
+        ":5:13: .*VNN-LIB 1.0 has linear terms only; write the property in VNN-LIB 2.0",
+    ),
     (HEAD + "(assert (foo X_0 1))", "unknown operator 'foo'"),
     (HEAD + "(assert ((<= X_0 1)))", "operator is missing"),
     (HEAD + "(assert ())", "operator is missing"),

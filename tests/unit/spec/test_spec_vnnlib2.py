@@ -168,10 +168,12 @@ def test_bad_declarations(net, message):
 
 
 BAD_ASSERTIONS = [
-    (
-        "(assert (<= (* Y[0] X[0,0]) 0.0))",
-        "5:1: .*polynomial atoms are not supported yet",
-    ),
+    (f"(assert (<= (* {'X[0,0] ' * 201}) 0.0))", "5:1: a product .* multiplies out to over degree 200"),
+    ("(assert (<= (* Y[0] Z[0]) 0.0))", "5:21: Undeclared variable .Z."),
+    ("(assert (<= (* Y[0] Y[2]) 0.0))", "5:21: Index out of bounds"),
+    ("(assert (<= (* Y[0] Y[1] 2) 0.0))", "5:26: Type mismatch"),
+    ("(assert (<= (^ Y[0] 1.5) 0.0))", "5:14: syntax error near '.'.*powers are products"),
+    ("(assert (<= (pow Y[0] 2.0) 0.0))", "5:14: syntax error near 'pow'.*powers are products"),
     ("(assert (<= Y[2] 0.0))", "5:13: Index out of bounds"),
     ("(assert (<= Y[-1] 0.0))", r"5:1: index \[-1\] does not fit Y of shape \[2\]"),
     ("(assert (<= X[0] 0.0))", "Not enough indices"),
