@@ -61,29 +61,25 @@ class Composition:
             return Lines(one, zero, one, zero, self.l, self.u)
         if part.fn is Fn.CONST:
             return self._constant(part.value)
-        if part.fn is Fn.ADD:
-            return self._sum(args[0], args[1])
-        if part.fn is Fn.SUB:
-            return self._sum(args[0], self._scaled(args[1], -1.0))
-        if part.fn is Fn.NEG:
-            return self._scaled(args[0], -1.0)
-        if part.fn is Fn.MUL:
-            return self._times(part, args)
-        if part.fn is Fn.DIV:
-            if not depends(part.args[1]):
-                return self._scaled(args[0], 1 / float(args[1].lo[0]))
-            inverse = self._unary(1 / X, args[1])
-            if not depends(part.args[0]):
-                return self._scaled(inverse, float(args[0].lo[0]))
-            return self._product(args[0], inverse)
-        if part.fn is Fn.MAX:
-            return self._sum(args[1], self._unary(Expr(Fn.RELU, (X,)), self._difference(*args)))
-        if part.fn is Fn.MIN:
-            part_over = self._unary(Expr(Fn.RELU, (X,)), self._difference(*args))
-            return self._sum(args[0], self._scaled(part_over, -1.0))
+        if part.fn in (Fn.MUL, Fn.DIV):
+            return self._times(part, args) if part.fn is Fn.MUL else self._over(part, args)
+        if part.fn in (Fn.MAX, Fn.MIN):
+            over = self._unary(Expr(Fn.RELU, (X,)), self._difference(*args))
+            return self._sum(args[1], over) if part.fn is Fn.MAX else self._difference(args[0], over)
         if part.fn is Fn.WHERE:
             return self._sum(args[2], self._product(args[0], self._difference(args[1], args[2])))
+        linear = {Fn.ADD: self._sum, Fn.SUB: self._difference, Fn.NEG: self._negated}
+        if part.fn in linear:
+            return linear[part.fn](*args)
         return self._unary(Expr(part.fn, (X,), part.value), args[0])
+
+    def _over(self, part: Expr, args: list[Lines]) -> Lines:
+        if not depends(part.args[1]):
+            return self._scaled(args[0], 1 / float(args[1].lo[0]))
+        inverse = self._unary(1 / X, args[1])
+        if not depends(part.args[0]):
+            return self._scaled(inverse, float(args[0].lo[0]))
+        return self._product(args[0], inverse)
 
     def _times(self, part: Expr, args: list[Lines]) -> Lines:
         left, right = part.args
@@ -97,6 +93,9 @@ class Composition:
 
     def _difference(self, a: Lines, b: Lines) -> Lines:
         return self._sum(a, self._scaled(b, -1.0))
+
+    def _negated(self, a: Lines) -> Lines:
+        return self._scaled(a, -1.0)
 
     def _constant(self, value: float) -> Lines:
         zero = np.zeros_like(self.l)

@@ -104,19 +104,19 @@ def table(rows: list[dict[str, Any]], record: dict[str, Any]) -> str:
     out = [
         "# Area between lower and upper line",
         "",
-        "Mean area over random sub-intervals of [-4, 4] (cut to the domain) of width 1 to 4; smaller is tighter. A ratio",
-        "is the other's mean area divided by ours, both over the intervals on which the other has a finite bound that",
-        "holds at 201 points; the share of these intervals is given where it is not all. `-`: no bound at all.",
+        "Mean area over random sub-intervals of [-4, 4] (cut to the domain) of width 1 to 4; smaller is",
+        "tighter. A ratio is the other's mean area divided by ours, both over the intervals on which the other",
+        "has a finite bound that holds at 201 points; the share of these is given where it is not all. `-`: no",
+        "bound at all.",
         "auto_LiRPA is CROWN (no optimised parameters), the tighter of up to two spellings of each function.",
         "What exactly is compared: `benchmarks/relaxation_areas.py`.",
         "",
         "| function | ours | composition | ratio | auto_LiRPA | ratio |",
         "|---|---|---|---|---|---|",
     ]
-    out += [
-        f"| {' | '.join([r['name'], format(r['ours'], '.4g'), *_cells(r, 'composition'), *_cells(r, 'auto_lirpa')])} |"
-        for r in rows
-    ]
+    for r in rows:
+        cells = [r["name"], format(r["ours"], ".4g"), *_cells(r, "composition"), *_cells(r, "auto_lirpa")]
+        out.append(f"| {' | '.join(cells)} |")
     return "\n".join([*out, "", described(record), f"auto_LiRPA {record['auto_lirpa']}", ""])
 
 

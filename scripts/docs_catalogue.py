@@ -1,7 +1,7 @@
-"""Writes docs/reference/activations.md and its pictures from the catalogue; a test fails when they are behind.
+"""Writes docs/reference/activations.md and its pictures; a test fails when they are behind.
 
-Run it as ``python scripts/docs_catalogue.py`` from the repository root, with the package installed. The output depends
-on nothing but the catalogue and the relaxations.
+Run it as ``python scripts/docs_catalogue.py`` from the repository root, with the package installed. The
+output depends on nothing but the catalogue and the relaxations.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ HEAD = """# Activation functions
 
 *Made by `scripts/docs_catalogue.py` from `bounds/relax/catalogue.py`; edit that, then run it again.*
 
-Every function below goes through one engine (`bounds/relax/scalar.py`), which knows only its formula. Being in this
-table buys a function its tests, not its support: what is not listed is analysed and bounded in the same way.
-[Add an activation](../dev/add-an-activation.md) says how to list one.
+Every function below goes through one engine (`bounds/relax/scalar.py`), which knows only its formula. Being
+in this table buys a function its tests, not its support: what is not listed is analysed and bounded in the
+same way. [Add an activation](../dev/add-an-activation.md) says how to list one.
 
-The pictures show the function, the lower and the upper line on the interval (they are the tightest in its middle;
-slopes are parameters that the search improves), and the branching point: where a split leaves the least area
-between lines. How these areas compare with those of other methods is measured in
+The pictures show the function, the lower and the upper line on the interval (they are the tightest in its
+middle; slopes are parameters that the search improves), and the branching point: where a split leaves the
+least area between lines. How these areas compare with those of other methods is measured in
 [relaxation areas](../../benchmarks/results/relaxation_areas.md).
 """
 
@@ -78,11 +78,8 @@ class Frame:
 
 
 def _short(value: float) -> str:
-    return (
-        f"{value:.1f}".removesuffix(".0").replace("-0", "0")
-        if abs(value) < 0.05
-        else f"{value:.1f}".removesuffix(".0")
-    )
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
 
 
 def picture(row: Activation) -> str:
@@ -93,8 +90,9 @@ def picture(row: Activation) -> str:
     bl, bu = f.intercepts(l, u, kl, ku)
     p = float(branch_point(f, l, u)[0])
     a, b = row.interval
-    low, high = ((float(k[0] * end + c[0]) for end in (a, b)) for k, c in ((kl, bl), (ku, bu)))
-    low_ends, high_ends = tuple(low), tuple(high)
+    low_ends, high_ends = (
+        [float(k[0] * end + c[0]) for end in row.interval] for k, c in ((kl, bl), (ku, bu))
+    )
     curves = strokes(row)
     heights = [y for curve in curves for _, y in curve] + [*low_ends, *high_ends]
     frame = Frame((a, b), (min(heights), max(heights)))
@@ -164,8 +162,8 @@ def render() -> dict[Path, str]:
         files[path] = picture(row)
         image = f'<img src="{PICTURES.name}/{path.name}" width="260" alt="{row.name} with its relaxation">'
         facts = (
-            f"**{row.name}**<br>{_cell(row.formula)}<br>PyTorch: `{_cell(row.pytorch)}`<br>ONNX: {_cell(row.onnx)}"
-            f"<br>Source: {_source(row.source)}"
+            f"**{row.name}**<br>{_cell(row.formula)}<br>PyTorch: `{_code(row.pytorch)}`"
+            f"<br>ONNX: {_cell(row.onnx)}<br>Source: {_source(row.source)}"
         )
         rows.append(f"| {image} | {facts} |")
     layers = [
@@ -176,7 +174,11 @@ def render() -> dict[Path, str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*") if "`" not in text else text
+    return _code(text).replace("*", "\\*")
+
+
+def _code(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _source(text: str) -> str:

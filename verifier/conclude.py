@@ -47,8 +47,9 @@ class Ledger:
         self.roots = roots
         self.splits = 0
         self.settled = 0
-        # the boxes of partial cases leave inputs out, and those are given up from the start
-        self.abandoned = sum(case.partial and not case.empty for case in cases)
+        self.abandoned = 0
+        # their boxes leave inputs out, which nothing settles
+        self.partial = sum(c.partial and not c.empty and c.disjuncts != () for c in cases)
 
     def split(self, count: int) -> None:
         """``count`` open nodes were split into two children each."""
@@ -77,9 +78,10 @@ def unsat(ledger: Ledger) -> Status:
     Raises:
         AssertionError: if anything is left open; callers ask only when they believe all is settled.
     """
-    if ledger.open != 0 or ledger.abandoned != 0 or ledger.roots < 1:
+    if ledger.open != 0 or ledger.abandoned != 0 or ledger.partial != 0 or ledger.roots < 1:
         raise AssertionError(
-            f"unsat refused: {ledger.open} of {ledger.created} nodes open, {ledger.abandoned} abandoned"
+            f"unsat refused: {ledger.open} of {ledger.created} nodes open, {ledger.abandoned} abandoned, "
+            f"{ledger.partial} cases partial"
         )
     return Status.UNSAT
 

@@ -86,7 +86,9 @@ class Context:
         self.nan_tests: dict[int, int] = {}  # node that stands for IsNaN of another node
         self.algebra = Algebra()
         self.lone: frozenset[int] = frozenset()  # nodes of operands that nothing else reads
-        self.one_hots: dict[int, Var] = {}  # node of a computed index (R, 1) -> the marks (R, n) it was read off
+        self.one_hots: dict[
+            int, Var
+        ] = {}  # node of a computed index (R, 1) -> the marks (R, n) it was read off
 
     def guard(self, shape: Sequence[int]) -> Shape:
         """Returns ``shape`` if a tensor of it is allowed, before anything is allocated."""
@@ -126,9 +128,7 @@ class Context:
         masked = self._masked(op, inputs, params, shape)
         return Var(node, shape, inputs[0].dtype if inputs else "float32", masked=masked)
 
-    def _masked(
-        self, op: Op, inputs: Sequence[Var], params: Mapping[str, Any], shape: Shape
-    ) -> Array | None:
+    def _masked(self, op: Op, inputs: Sequence[Var], params: Mapping[str, Any], shape: Shape) -> Array | None:
         """Where the result is minus infinity; only moving such elements is possible."""
         if any(x.node in self.nan_tests for x in inputs):
             raise ModelUnsupported(
@@ -186,7 +186,7 @@ class Context:
         roundings: int = 1,
         dtype: str | None = None,
     ) -> Var:
-        """An elementwise operator, as one function of one tensor where it is one (see :mod:`bounds.io.fusion`).
+        """An elementwise operator, as one function of one tensor where it is one (:mod:`bounds.io.fusion`).
 
         Args:
             form: the operator on expressions, one for each operand.
@@ -217,11 +217,15 @@ class Context:
     def apply(self, function: Expr, x: Var, *, roundings: int = 1) -> Var:
         """``function(x)`` elementwise, fused with what ``x`` is a function of."""
 
-        def lower() -> Var:
-            return self.add(Op.SCALAR, [x], {"function": self.algebra.intern(function)}, roundings=roundings)
+        outer = self.algebra.intern(function)
 
-        return self.fuse(lambda e: self.algebra.compose(self.algebra.intern(function), e), [x], lower,
-                         roundings=roundings)  # fmt: skip
+        def form(inner: Expr) -> Expr:
+            return self.algebra.compose(outer, inner)
+
+        def lower() -> Var:
+            return self.add(Op.SCALAR, [x], {"function": outer}, roundings=roundings)
+
+        return self.fuse(form, [x], lower, roundings=roundings)
 
     def product(self, a: Var, b: Var, *, roundings: int = 1) -> Var:
         """``a * b``, broadcast to a common shape; a square where both are the same."""

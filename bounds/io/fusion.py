@@ -8,8 +8,9 @@ format: a reader of the same model has to find the same functions.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from bounds.io.values import Const, Provenance, Value, Var
 from bounds.shapes import Shape, broadcasts_to
 
 MAX_NODES = 200  # expressions with more distinct parts are not formed
+
+_REMEMBERED = 4096
 
 _LINEAR = frozenset({Fn.ADD, Fn.SUB, Fn.NEG})
 _KINKS = frozenset({Fn.RELU, Fn.ABS, Fn.MAX, Fn.MIN})
@@ -29,6 +32,7 @@ class Algebra:
     def __init__(self) -> None:
         self._known: dict[tuple[Fn, tuple[int, ...], float], Expr] = {}
         self._ids: set[int] = set()
+        self.chains: dict[tuple[int, int], list[Step]] = {}  # by node and parent (which the steps keep alive)
         self.x = self.intern(X)
 
     def intern(self, e: Expr) -> Expr:
@@ -86,6 +90,11 @@ class Step:
     roundings: int = 0
     nonlinear: bool = False
 
+    def through(self, algebra: Algebra, last: Provenance) -> Step:
+        """The same step behind a value of which the present one is ``last``."""
+        rounded = max(self.roundings, last.roundings)
+        return Step(self.var, algebra.compose(last.expr, self.expr), rounded, self.nonlinear)
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -116,19 +125,16 @@ def link(algebra: Algebra, form: Form, operands: Sequence[Value], roundings: int
     steps = _common(algebra, operands)
     if steps is None:
         return None
-    expr = algebra.intern(form(*(algebra.intern(s.expr) for s in steps)))
+    expr = algebra.intern(form(*(s.expr for s in steps)))
     if size(expr) > MAX_NODES:
         return None
     source = next(s.var for s, v in zip(steps, operands, strict=True) if isinstance(v, Var))
     rounded = max(roundings, *(s.roundings for s in steps))
-    best = Link(Provenance(source, expr, rounded), source, expr, rounded)
-    for step in chain(algebra, source)[1:]:
-        deeper = algebra.compose(expr, step.expr)
-        if size(deeper) > MAX_NODES:
-            break
+    parent = Provenance(source, expr, rounded)
+    for step in reversed(_small([s.through(algebra, parent) for s in chain(algebra, source)])):
         if step.nonlinear:
-            best = Link(best.parent, step.var, deeper, max(rounded, step.roundings))
-    return best
+            return Link(parent, step.var, step.expr, step.roundings)
+    return Link(parent, source, expr, rounded)
 
 
 def _common(algebra: Algebra, operands: Sequence[Value]) -> list[Step] | None:
@@ -137,8 +143,8 @@ def _common(algebra: Algebra, operands: Sequence[Value]) -> list[Step] | None:
     first = variables[0]
     if any(v.shape != first.shape or v.masked is not None for v in variables):
         return None
-    chains = [{s.var.node: s for s in chain(algebra, v)} for v in variables]
-    near = next((k for k in chains[0] if all(k in other for other in chains)), None)
+    chains = [{s.var.node: s for s in reversed(chain(algebra, v))} for v in variables]
+    near = next((s.var.node for s in chain(algebra, first) if all(s.var.node in c for c in chains)), None)
     if near is None:
         return None
     rest = iter(chains)
@@ -148,7 +154,7 @@ def _common(algebra: Algebra, operands: Sequence[Value]) -> list[Step] | None:
             number = number_of(v, first.shape)
             if number is None:
                 return None
-            steps.append(Step(first, const(number)))
+            steps.append(Step(first, algebra.intern(const(number))))
         else:
             steps.append(next(rest)[near])
     return steps
@@ -156,14 +162,23 @@ def _common(algebra: Algebra, operands: Sequence[Value]) -> list[Step] | None:
 
 def chain(algebra: Algebra, x: Var) -> list[Step]:
     """The tensors behind ``x``, itself first, while the expressions stay small."""
-    steps = [Step(x, algebra.x)]
-    while (parent := steps[-1].var.parent) is not None:
-        expr = algebra.compose(steps[-1].expr, parent.expr)
-        if size(expr) > MAX_NODES:
-            break
-        rounded = max(steps[-1].roundings, parent.roundings)
-        steps.append(Step(parent.root, expr, rounded, not is_affine(parent.expr)))
-    return steps
+    parent = x.parent
+    if parent is None:
+        return [Step(x, algebra.x)]
+    found = algebra.chains.get((x.node, id(parent)))
+    if found is None:
+        behind = [step.through(algebra, parent) for step in chain(algebra, parent.root)]
+        behind[0] = replace(behind[0], nonlinear=not is_affine(parent.expr))
+        found = [Step(x, algebra.x), *_small(behind)]
+        if len(algebra.chains) > _REMEMBERED:
+            algebra.chains.clear()
+        algebra.chains[x.node, id(parent)] = found
+    return found
+
+
+def _small(steps: list[Step]) -> list[Step]:
+    """The steps before the first one with a large expression (they only grow along a chain)."""
+    return steps[: bisect_right(steps, MAX_NODES, key=lambda step: size(step.expr))]
 
 
 def number_of(c: Const, shape: Shape) -> float | None:
@@ -176,8 +191,15 @@ def number_of(c: Const, shape: Shape) -> float | None:
 
 
 def size(e: Expr) -> int:
-    """Number of distinct parts."""
-    return len(nodes(e))
+    """Number of distinct parts of an interned expression."""
+    seen: set[int] = set()
+    waiting = [e]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            waiting += part.args
+    return len(seen)
 
 
 def is_affine(e: Expr) -> bool:
@@ -222,6 +244,15 @@ def _union(parts: Sequence[frozenset[Expr] | None]) -> frozenset[Expr] | None:
             return None
         total |= part
     return total
+
+
+def operation(fn: Fn) -> Form:
+    """The form of one operation."""
+
+    def form(*args: Expr) -> Expr:
+        return Expr(fn, args)
+
+    return form
 
 
 def product_form(a: Expr, b: Expr) -> Expr:

@@ -29,16 +29,19 @@ from bounds.passes.dead import drop_dead
 from bounds.shapes import Shape
 
 OLDEST_OPSET = 7
-_CONTROL = "its body is not followed; export the model unrolled for fixed shapes, without control flow"
-_RANDOM = "a random result has no bound; export the model in inference mode (model.eval())"
-_DYNAMIC = "the shape of its result depends on data; export the model with fixed shapes"
-_LISTS = "only tensors are analysed; export the model without sequences and optional values"
-_TEXT = "only numbers are analysed; move the handling of text out of the model"
-_COMPLEX = "complex numbers are not analysed; write it with real matrix products"
+_CONTROL = "; its body is not followed, export the model unrolled for fixed shapes, without control flow"
+_RANDOM = "; a random result has no bound, export the model in inference mode (model.eval())"
+_DYNAMIC = "; the shape of its result depends on data, export the model with fixed shapes"
+_LISTS = "; only tensors are analysed, export the model without sequences and optional values"
+_TEXT = "; only numbers are analysed, move the handling of text out of the model"
+_COMPLEX = "; complex numbers are not analysed, write it with real matrix products"
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), _CONTROL),
     **dict.fromkeys(
-        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        (
+            "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+            "RandomUniformLike",
+        ),
         _RANDOM,
     ),
     **dict.fromkeys(("NonMaxSuppression", "NonZero", "Unique", "Compress"), _DYNAMIC),
@@ -267,10 +270,10 @@ def _refuse_unsupported(found: Sequence[tuple[str, str]], path: str) -> None:
         return
     operators = sorted({op for op, _ in found})
     others = f" (in all: {', '.join(operators)})" if len(operators) > 1 else ""
-    advice = _ADVICE.get(found[0][0], "replace it or remove it")
+    advice = _ADVICE.get(found[0][0], ", replace it or remove it")
     if "." in found[0][0]:
-        advice = "it is of a custom domain; export with the standard operators of ONNX only"
-    detail = f"not analysed{others}; {advice} (`verify inspect {path}` lists what is)"
+        advice = "; it is of a custom domain, export with the standard operators of ONNX only"
+    detail = f"not analysed{others}; `verify inspect {path}` lists what is{advice}"
     raise ModelUnsupported(found[0][0], found[0][1], detail)
 
 
@@ -365,7 +368,9 @@ class _Importer:
         )
         self.context.source, self.context.operator = name, node.op_type
         self.context.lone = frozenset(
-            v.node for i, v in zip(node.input, call.inputs, strict=True) if isinstance(v, Var) and self.reads[i] == 1
+            v.node
+            for i, v in zip(node.input, call.inputs, strict=True)
+            if isinstance(v, Var) and self.reads[i] == 1
         )
         start = len(self.context.builder.nodes)
         try:

@@ -99,8 +99,12 @@ class Kernels(Protocol):
         """
         ...
 
+    def on_grid(self, share: Any, steps: int) -> Any:
+        """Rounded to multiples of ``1 / steps``."""
+        ...
+
     def pick(self, tables: Any, dom: Any, index: Any) -> Any:
-        """``R n``: entries of ``tables: points D n``, for boxes ``dom: R``, at ``index`` (``R n``, ``R 1``)."""
+        """``R n``: entries of ``tables: points D n``, for boxes ``dom: R``, at ``index`` (``R n``)."""
         ...
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:

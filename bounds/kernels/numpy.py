@@ -109,6 +109,11 @@ class NumpyKernels:
         index = np.minimum(scaled, steps - 1).astype(np.intp)
         return index, np.minimum(scaled - index.astype(scaled.dtype), 1)
 
+    def on_grid(self, share: Any, steps: int) -> Any:
+        if self._exact:
+            return (share * (2 * steps) + 1) // 2 / Fraction(steps)
+        return np.rint(share * steps) / self.precision.dtype.type(steps)
+
     def pick(self, tables: Any, dom: Any, index: Any) -> Any:
         return tables[index, dom[:, None], np.arange(tables.shape[2])]
 

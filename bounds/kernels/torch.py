@@ -128,6 +128,9 @@ class TorchKernels:
         index = scaled.clamp(max=steps - 1).long()
         return index, (scaled - index).clamp(max=1)
 
+    def on_grid(self, share: Any, steps: int) -> Any:
+        return torch.round(share * steps) / steps
+
     def pick(self, tables: Any, dom: Any, index: Any) -> Any:
         return tables[index, dom[:, None], torch.arange(tables.shape[2], device=tables.device)]
 

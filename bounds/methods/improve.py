@@ -3,8 +3,8 @@
 With ``x*`` the minimiser of a row's linear bound, push it forward through the lines the row *chose*: z(x*).
 The bound is then ``c . z_last(x*)``, and its derivative in a parameter of an element with coefficient A is A
 times the derivative of the chosen line's value at z(x*) (envelope theorem; no autograd). Steps are Adam's
-with auto_LiRPA's constants, which on our benchmark beat conditional gradients; slopes stay in [0, 1]. Every
-iterate is a bound; the best one is kept per row.
+with auto_LiRPA's constants and without the factor |A|; in our measurements they beat conditional gradients,
+sign-based steps, and Adam on the true gradient. Every iterate is a bound; the best one is kept per row.
 References: Xu et al., Fast and Complete (2021) for what is optimised; Kingma and Ba (2015) for the steps.
 """
 
@@ -21,7 +21,7 @@ from bounds.methods.backward import minimiser
 from bounds.methods.tape import Tape
 from bounds.plan import AffineStep, InputStep, apply_nonlinear
 from bounds.relax.base import Choice
-from bounds.relax.relu import in_steps
+from bounds.relax.relu import SLOPE_STEPS
 
 Run = Callable[[list[Choice], list[Any]], tuple[Any, Any, Any]]
 """Bounds the rows with given choices: (lower ``R``, coefficients ``R d``, rounding share ``R``); fills the
@@ -53,7 +53,8 @@ def improve(
         run: see :data:`Run`.
         first: the rows pass steps ``first - 1, ..., 0``.
         iterations: steps after the first evaluation.
-        stored: only bounds whose parameters are as a certificate holds them count.
+        stored: only bounds whose parameters are as a certificate holds them count (slopes of smooth functions
+            are rounded to float32 in the end; all other parameters always are multiples of 1/128).
         final: in the end find the best constants for the best parameters (costs a search per element and
             row where functions are smooth).
     """
@@ -68,7 +69,7 @@ def improve(
         record = [None] * len(choices)
         lower, a, pad = run(choices, record)
         best = _better(k, Improved(lower, a, pad, choices), best)
-    if iterations and (stored or (final and tape.plan.scalars)):
+    if iterations and (stored or final) and tape.plan.scalars:
         choices = [r.stored(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
         best = _better(k, Improved(*run(choices, record), choices), plain if stored else best)
     return best
@@ -126,7 +127,7 @@ class _Ascent:
         scale = (square / (1 - _SECOND ** (t + 1))) ** 0.5 + k.precision.eta
         if not k.precision.u:
             moved = np.clip(held + rate * mean / np.maximum(scale, np.finfo(np.float64).tiny), 0, 1)
-            return in_steps(k, k.array(moved))
+            return k.on_grid(k.array(moved), SLOPE_STEPS)
         return k.maximum(k.minimum(held + rate * mean / scale, 1), 0)
 
 

@@ -68,7 +68,9 @@ class Relaxation(Protocol):
         ...
 
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
-        """Per parameter ``R n``: how the rows' bounds grow with it, at the operands' values ``at``.
+        """Per parameter ``R n``: how the chosen lines' help to the rows grows with it, at the values ``at``.
+
+        The bounds' derivatives are this times ``|arrived|``, a factor that steps are better off without.
 
         Args:
             arrived: ``R n`` rows at the step's output.

@@ -16,6 +16,7 @@ is not what was written, is made again, and without a folder to write to everyth
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -34,13 +35,14 @@ WINDOW = 8.0  # the grid covers [-WINDOW, WINDOW]
 CELLS = 128
 STEP = 2 * WINDOW / CELLS
 EDGE = 2.0**-6  # points stay this share of the width away from the ends
-NEAR_KINKS = 2  # on either side of the table's point
+FAR = 1024.0  # kinks beyond are not looked for
+NEAR_KINKS = 3  # on either side of the table's point
 
 _MAGIC = b"surebound-branch-points\n"
 _TIE = 2.0**-16  # a better point must be better by this share of the undivided area
 _JUMPY = 0.25  # neighbouring entries further apart (in widths) are not averaged
 
-# the areas of the children of a parabola are cubes of their widths; flat pieces have a kink and no other point
+# a parabola's areas are cubes of the widths; flat pieces have a kink and no other point
 MIDPOINT = frozenset({X**2, X * X})
 AT_ZERO = frozenset(
     {call(Fn.ABS, X), call(Fn.RELU, X), call(Fn.STEP, X), call(Fn.STRICT, X), call(Fn.SIGN, X)}
@@ -105,7 +107,8 @@ def _middle(lo: Array, hi: Array) -> Array:
 
 def _with_kinks(function: ScalarFunction, lo: Array, hi: Array, point: Array) -> Array:
     """``point`` or a kink between the ends, whichever leaves the least area."""
-    kinks = _kinks(function.expression)
+    reach = float(max(abs(lo).max(), abs(hi).max(), WINDOW))
+    kinks = _kinks(function.expression, min(2.0 ** math.ceil(math.log2(reach)), FAR))
     if not kinks.size:
         return point
     rank = np.searchsorted(kinks, point)
@@ -126,11 +129,21 @@ def _with_kinks(function: ScalarFunction, lo: Array, hi: Array, point: Array) ->
 
 
 @lru_cache(maxsize=1024)
-def _kinks(e: Expr) -> Array:
-    """Where one smooth piece meets another, ascending."""
-    partition = scalar_function(e).partition
-    pairs = zip(partition.segments, partition.segments[1:], partition.boxes, strict=False)
-    return np.array([box.lo / 2 + box.hi / 2 for left, right, box in pairs if left.expr is not right.expr])
+def _kinks(e: Expr, reach: float) -> Array:
+    """Where one smooth piece meets another, ascending, at least on ``[-reach, reach]``.
+
+    At a jump the child that holds the value and not its side's limit pays for the jump; the floats on
+    either side are listed too, so that it can be the smaller child.
+    """
+    partition = scalar_function(e).segments(-reach, reach)
+    places: list[float] = []
+    for left, right, box in zip(partition.segments, partition.segments[1:], partition.boxes, strict=False):
+        if left.expr is not right.expr:
+            at = box.lo / 2 + box.hi / 2
+            places.append(at)
+            if box.before[1] < box.after[0] or box.after[1] < box.before[0]:
+                places += [float(np.nextafter(at, -np.inf)), float(np.nextafter(at, np.inf))]
+    return np.unique(places)
 
 
 # --- the table ---

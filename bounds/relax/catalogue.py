@@ -415,8 +415,8 @@ LAYERS: tuple[Layer, ...] = (
           "Anil, Lucas, Grosse 2018, arXiv:1811.05381"),
     Layer("householder", "z if v.z > 0, else z - 2 (v.z) v, |v| = 1", "z + 2 relu(-v.z) v: exact",
           "Singla, Singla, Feizi 2021, arXiv:2108.04062"),
-    Layer("softmax", "exp(x_i) / sum of exp(x_j)", "1 / (1 + sum over j of exp(x_j - x_i)); sigmoid(x_i - x_j) "
-          "for two classes", "Bridle 1990"),
+    Layer("softmax", "exp(x_i) / sum of exp(x_j)", "1 / (1 + sum over j of exp(x_j - x_i)); of two: "
+          "sigmoid(x_i - x_j)", "Bridle 1990"),
     Layer("log-softmax", "x_i - log(sum of exp(x_j))", "-log(1 + sum over j of exp(x_j - x_i))",
           "Bridle 1990"),
     Layer("layernorm", "(x - mean) / sqrt(variance + eps)", "squares, sum, (v + eps)^-0.5, product",

@@ -75,10 +75,10 @@ class ScalarRelaxation:
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         k = self.kernels
         out: list[Any] = []
-        for side, rows in ((0, k.maximum(arrived, 0)), (1, k.minimum(arrived, 0))):
+        for side, used, sign in ((0, arrived > 0, 1), (1, arrived < 0, -1)):
             (_, rise), (_, lift), _ = self._between(side, dom, choice[side])
-            change = rise * at[0] + lift
-            out.append(k.where(abs(change) < np.inf, rows * change, 0))
+            change = sign * (rise * at[0] + lift)
+            out.append(k.where(used & (abs(change) < np.inf), change, 0))
         return tuple(out)
 
     def stored(self, dom: Any, choice: Choice) -> Choice:

@@ -20,7 +20,7 @@ from bounds.evaluate_scalar import evaluate_expression
 from bounds.expression import Expr
 from bounds.relax.derivative import derivative
 from bounds.relax.isolate import UNKNOWN
-from bounds.relax.lines import Pairs, box_values, pairs
+from bounds.relax.lines import box_values, pairs
 from bounds.relax.segments import Partition
 from bounds.relax.tables import SlopeTable, search
 
@@ -73,14 +73,24 @@ def _slopes(part: Partition, number: Any, z: Any) -> Any:
 
 @dataclass
 class _Candidates:
-    """Points at which f(z) - k z may be least: ends, boxes, and one on each convex stretch, by interval."""
+    """Points at which f(z) - k z may be least, by interval: ends, boxes, samples, one on each convex stretch.
 
-    starts: Any  # of each interval's run
+    Attributes:
+        element: the interval of each point, ascending.
+        z, f: the points and values; those of convex stretches are set for each slope.
+        pair: the (interval, segment) pair of a convex stretch's point, -1 for the others.
+    """
+
     element: Any
     z: Any
     f: Any
-    moving: Any  # indices of the convex stretches' points
-    pair: Any  # their pairs
+    pair: Any
+
+    def of(self, active: Any) -> _Candidates:
+        """Of some of the intervals (a mask), renumbered."""
+        number = np.cumsum(active) - 1
+        keep = active[self.element]
+        return _Candidates(number[self.element[keep]], self.z[keep], self.f[keep], self.pair[keep])
 
 
 class _Bridges:
@@ -88,107 +98,99 @@ class _Bridges:
         self.e, self.part, self.table = e, part, table
         self.lo, self.hi, self.at = lo, hi, at
         self.f_lo, self.f_hi, self.f_at = (evaluate_expression(e, z) for z in (lo, hi, at))
+        self.pairs = pairs(part, lo, hi)
+        self.kind = part.kind[self.pairs.segment]
 
     def slope(self, sign: int) -> Any:
         """Of the convex envelope of ``sign * f`` at the points."""
-        n = len(self.lo)
-        out = np.zeros(n)
-        active = np.arange(n)
-        left, right, f_left, f_right = self.lo, self.hi, sign * self.f_lo, sign * self.f_hi
-        k = (f_right - f_left) / (right - left)
-        p = pairs(self.part, self.lo, self.hi)
-        tangent, has = self._tangents(p, sign)
-        k = np.where(has, tangent, k)
-        trial = has
+        out = np.zeros(len(self.lo))
+        places = np.arange(len(self.lo))
+        at, left, right = self.at, self.lo, self.hi
+        f_left, f_right = sign * self.f_lo, sign * self.f_hi
+        k, trial = self._tangents(sign)
+        k = np.where(trial, k, (f_right - f_left) / (right - left))
+        base, f_base = np.where(trial, at, left), np.where(trial, sign * self.f_at, f_left)
+        c = self._candidates(sign)
         for _ in range(ROUNDS):
-            c = self._candidates(p, active, sign)
-            z, f = self._lowest(c, p, active, k, sign)
-            base = np.where(trial, sign * self.f_at[active], f_left)
-            at_base = np.where(trial, self.at[active], left)
-            gain = (base - k * at_base) - (f - k * z)
-            settled = ~(gain > SETTLED * (np.abs(base) + np.abs(k * at_base)))
-            out[active] = k
-            go = ~settled
-            if not go.any():
+            z, f = self._lowest(c, k, sign)
+            gain = (f_base - k * base) - (f - k * z)
+            active = gain > SETTLED * (np.abs(f_base) + np.abs(k * base))
+            out[places] = k
+            if not active.any():
                 break
-            active, z, f = active[go], z[go], f[go]
-            left, right, f_left, f_right = left[go], right[go], f_left[go], f_right[go]
-            to_left = z <= self.at[active]
-            left, f_left = np.where(to_left, z, left), np.where(to_left, f, f_left)
-            right, f_right = np.where(to_left, right, z), np.where(to_left, f_right, f)
-            k = np.where(right > left, (f_right - f_left) / (right - left), k[go])
-            trial = np.zeros(len(active), dtype=bool)
-            out[active] = k
+            if not active.all():
+                c = c.of(active)
+                places, at, z, f, k = places[active], at[active], z[active], f[active], k[active]
+                left, right, f_left, f_right = left[active], right[active], f_left[active], f_right[active]
+            from_left = z <= at
+            left, f_left = np.where(from_left, z, left), np.where(from_left, f, f_left)
+            right, f_right = np.where(from_left, right, z), np.where(from_left, f_right, f)
+            k = np.where(right > left, (f_right - f_left) / (right - left), k)
+            base, f_base = left, f_left
+            out[places] = k
         return out
 
-    def _tangents(self, p: Pairs, sign: int) -> tuple[Any, Any]:
-        """The slope at the point where it lies inside a convex stretch."""
-        n = len(self.lo)
-        inside = (p.lo < self.at[p.element]) & (self.at[p.element] < p.hi)
-        inside &= self.part.kind[p.segment] == sign
-        chosen = np.flatnonzero(inside)
-        k, has = np.zeros(n), np.zeros(n, dtype=bool)
+    def _tangents(self, sign: int) -> tuple[Any, Any]:
+        """The slope at the point, where it lies inside a convex stretch."""
+        p = self.pairs
+        at = self.at[p.element]
+        chosen = np.flatnonzero((p.lo < at) & (at < p.hi) & (self.kind == sign))
+        k, has = np.zeros(len(self.lo)), np.zeros(len(self.lo), dtype=bool)
         i = p.element[chosen]
         k[i] = sign * _slopes(self.part, self.part.piece[p.segment[chosen]], self.at[i])
         has[i] = np.isfinite(k[i])
         return k, has
 
-    def _candidates(self, p: Pairs, active: Any, sign: int) -> _Candidates:
-        """The runs of the active intervals: lower end, upper end, boxes, convex stretches, samples."""
-        n = len(self.lo)
-        place = np.full(n, -1)
-        place[active] = np.arange(len(active))
-        part = self.part
-        boxes = np.flatnonzero(place[p.box_element] >= 0)
-        kind = part.kind[p.segment]
-        alive = place[p.element] >= 0
-        moving = np.flatnonzero(alive & (kind == sign))
-        unsure = np.flatnonzero(alive & (kind == UNKNOWN))
-        least = box_values(part, p, self.lo, self.hi, sign)[boxes]
-        middle = part.box_lo[p.box[boxes]] / 2 + part.box_hi[p.box[boxes]] / 2
+    def _candidates(self, sign: int) -> _Candidates:
+        p, part, every = self.pairs, self.part, np.arange(len(self.lo))
+        at_box = part.box_lo[p.box] / 2 + part.box_hi[p.box] / 2
+        at_box = np.minimum(np.maximum(at_box, self.lo[p.box_element]), self.hi[p.box_element])
+        moving = np.flatnonzero(self.kind == sign)
+        unsure = np.flatnonzero(self.kind == UNKNOWN)
         grid = (np.arange(SAMPLES) + 0.5) / SAMPLES
         samples = (p.lo[unsure, None] + (p.hi - p.lo)[unsure, None] * grid).ravel()
-        every = np.arange(len(active))
-        element = np.concatenate(
-            [every, every, place[p.box_element[boxes]], place[p.element[moving]],
-             np.repeat(place[p.element[unsure]], SAMPLES)]
-        )  # fmt: skip
-        lo, hi = self.lo[active], self.hi[active]
-        z = np.concatenate([lo, hi, np.clip(middle, lo[element[2 * len(every) :][: len(boxes)]], hi[element[2 * len(every) :][: len(boxes)]]), np.zeros(len(moving)), samples])
-        f = np.concatenate([
-            sign * self.f_lo[active], sign * self.f_hi[active], least, np.zeros(len(moving)),
+        element = [every, every, p.box_element, np.repeat(p.element[unsure], SAMPLES), p.element[moving]]
+        z = [self.lo, self.hi, at_box, samples, np.zeros(len(moving))]
+        f = [
+            sign * self.f_lo,
+            sign * self.f_hi,
+            box_values(part, p, self.lo, self.hi, sign),
             sign * evaluate_expression(self.e, samples),
-        ])  # fmt: skip
-        order = np.argsort(element, kind="stable")
-        back = np.empty(len(order), dtype=np.intp)
-        back[order] = np.arange(len(order))
-        element = element[order]
-        starts = np.flatnonzero(np.concatenate([[True], element[1:] != element[:-1]]))
-        first = 2 * len(every) + len(boxes)
-        return _Candidates(starts, element, z[order], f[order], back[first : first + len(moving)], moving)
+            np.zeros(len(moving)),
+        ]
+        pair = np.concatenate([np.full(sum(map(len, z)) - len(moving), -1), moving])
+        joined = np.concatenate(element)
+        order = np.argsort(joined, kind="stable")
+        return _Candidates(joined[order], np.concatenate(z)[order], np.concatenate(f)[order], pair[order])
 
-    def _lowest(self, c: _Candidates, p: Pairs, active: Any, k: Any, sign: int) -> tuple[Any, Any]:
+    def _lowest(self, c: _Candidates, k: Any, sign: int) -> tuple[Any, Any]:
         """Where f(z) - k z is least, and f there."""
-        part = self.part
-        if len(c.moving):
-            a, b, segment = p.lo[c.pair], p.hi[c.pair], p.segment[c.pair]
-            goal = sign * k[c.element[c.moving]]
-            t = self.table.guess(segment, goal, a, b)
-            for n, e in enumerate(part.exprs):
-                here = slice(None) if len(part.exprs) == 1 else np.flatnonzero(part.piece[segment] == n)
-                if e is None or not len(t[here]):
-                    continue
-                lost = ~self.table.known[segment[here]]
-                if lost.any():
-                    found = t[here]
-                    found[lost] = search(e, goal[here][lost], a[here][lost], b[here][lost])
-                    t[here] = found
-                c.f[c.moving[here]] = sign * evaluate_expression(e, t[here])
-            c.z[c.moving] = t
+        moving = np.flatnonzero(c.pair >= 0)
+        if len(moving):
+            c.z[moving], c.f[moving] = self._stationary(c.pair[moving], sign * k[c.element[moving]], sign)
         g = c.f - k[c.element] * c.z
         g = np.where(np.isnan(g), np.inf, g)
-        low = np.minimum.reduceat(g, c.starts)
+        starts = np.flatnonzero(np.concatenate([[True], c.element[1:] != c.element[:-1]]))
+        low = np.minimum.reduceat(g, starts)
         hits = np.flatnonzero(g == low[c.element])
-        best = np.empty(len(active), dtype=np.intp)
+        best = np.empty(len(k), dtype=np.intp)
         best[c.element[hits[::-1]]] = hits[::-1]
         return c.z[best], c.f[best]
+
+    def _stationary(self, pair: Any, goal: Any, sign: int) -> tuple[Any, Any]:
+        """On convex stretches: the points of given slopes, and ``sign * f`` there."""
+        p = self.pairs
+        a, b, segment = p.lo[pair], p.hi[pair], p.segment[pair]
+        t = self.table.guess(segment, goal, a, b)
+        f = np.empty(len(t))
+        lost = self.table.lost(segment, a, b)
+        for number, e in enumerate(self.part.exprs):
+            if e is None:
+                continue
+            here = self.part.piece[segment] == number
+            i = np.flatnonzero(here & lost)
+            if len(i):
+                t[i] = search(e, goal[i], a[i], b[i])
+            if here.any():
+                f[here] = sign * evaluate_expression(e, t[here])
+        return t, f

@@ -23,6 +23,7 @@ from bounds.relax.isolate import UNKNOWN
 from bounds.relax.segments import Partition
 from bounds.relax.tables import SlopeTable, polish, search
 
+PRECISE = 2.0**-36  # a tangent that loses more, relatively, is looked for again
 SUBDIVISIONS = 16  # parts of a stretch of unknown curvature
 
 
@@ -97,13 +98,17 @@ def point_bound(value: Any, k: Any, z: Any) -> Any:
     return value - kz - ((np.abs(value) + 2 * np.abs(kz)) * (2 * GROW) + 4 * TINY)
 
 
-def tangent_bound(value: Any, slopes: Interval, k: Any, t: Any, a: Any, b: Any) -> Any:
-    """At most f(z) - k z on [a, b], for a convex f with f(t) >= value and f'(t) in ``slopes``."""
+def tangent_bound(value: Any, slopes: Interval, k: Any, t: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """At most f(z) - k z on [a, b], for a convex f with f(t) >= value and f'(t) in ``slopes``.
+
+    Returns:
+        The bound, and how far it is below ``f(t) - k t`` because t is not exactly where the slope is k.
+    """
     left = np.maximum(up(slopes[1] - k), 0.0) * up(t - a)
     right = np.maximum(-down(slopes[0] - k), 0.0) * up(b - t)
     loss = np.maximum(left, right)
     kt = k * t
-    return value - kt - loss - ((np.abs(value) + 2 * np.abs(kt) + 2 * loss) * (2 * GROW) + 8 * TINY)
+    return value - kt - loss - ((np.abs(value) + 2 * np.abs(kt) + 2 * loss) * (2 * GROW) + 8 * TINY), loss
 
 
 def flipped(sign: int, interval: Interval) -> Interval:
@@ -174,11 +179,13 @@ class Lines:
         a, b, k, segment = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]], p.segment[chosen]
         goal = k if sign > 0 else -k
         t = polish(e, goal, self.table.guess(segment, goal, a, b), a, b)
-        lost = ~self.table.known[segment]
-        if lost.any():
-            t[lost] = search(e, goal[lost], a[lost], b[lost])
-        value = flipped(sign, enclose(e, t, t))[0]
-        return tangent_bound(value, flipped(sign, enclose(derivative(e), t, t)), k, t, a, b)
+        bound, loss = _tangent(e, k, t, a, b, sign)
+        poor = ~(loss <= PRECISE * (np.abs(bound) + np.abs(k) * (np.abs(t) + (b - a))))
+        if poor.any():
+            i = np.flatnonzero(poor)
+            t = search(e, goal[i], a[i], b[i], t[i])
+            bound[i] = np.fmax(bound[i], _tangent(e, k[i], t, a[i], b[i], sign)[0])
+        return bound
 
     def _unknown(self, chosen: Any, slope: Any, sign: int) -> Any:
         """Where the curvature has no proved sign: natural and mean-value enclosures on parts of the stretch."""
@@ -201,8 +208,13 @@ class Lines:
         return worst
 
 
+def _tangent(e: Expr, k: Any, t: Any, a: Any, b: Any, sign: int) -> tuple[Any, Any]:
+    value = flipped(sign, enclose(e, t, t))[0]
+    return tangent_bound(value, flipped(sign, enclose(derivative(e), t, t)), k, t, a, b)
+
+
 def _centred(e: Expr, k: Any, a: Any, b: Any, sign: int) -> Any:
     """The mean-value form: the formula of the tangent, with the slopes of the whole stretch [a, b]."""
     t = np.minimum(np.maximum(a / 2 + b / 2, a), b)
     value = flipped(sign, enclose(e, t, t))[0]
-    return tangent_bound(value, flipped(sign, enclose(derivative(e), a, b)), k, t, a, b)
+    return tangent_bound(value, flipped(sign, enclose(derivative(e), a, b)), k, t, a, b)[0]

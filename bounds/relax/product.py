@@ -15,7 +15,7 @@ import numpy as np
 
 from bounds.kernels.base import Kernels
 from bounds.relax.base import Choice, Form, Pushed, outward_form
-from bounds.relax.relu import in_steps
+from bounds.relax.relu import SLOPE_STEPS
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class ProductRelaxation:
 
     def choose(self, dom: Any, parameters: Choice) -> Choice:
         del dom
-        return parameters
+        return tuple(self.kernels.on_grid(r, SLOPE_STEPS) for r in parameters)
 
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         del choice  # planes are linear in the mixing parameters
@@ -52,11 +52,11 @@ class ProductRelaxation:
         xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
         low = (yl - yu) * x + (xl - xu) * y - xl * yl + xu * yu
         high = (yu - yl) * x + (xl - xu) * y - xl * yu + xu * yl
-        return k.maximum(arrived, 0) * low, k.minimum(arrived, 0) * high
+        return k.where(arrived > 0, low, 0), k.where(arrived < 0, -high, 0)
 
     def stored(self, dom: Any, choice: Choice) -> Choice:
         del dom
-        return tuple(in_steps(self.kernels, r) for r in choice)
+        return choice
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         k, negative = self.kernels, arrived < 0

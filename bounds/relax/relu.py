@@ -52,15 +52,16 @@ class ReluRelaxation:
     def choose(self, dom: Any, parameters: Choice) -> Choice:
         # any slope in [0, 1] is sound for any z, but those of stable neurons are known
         k = self.kernels
-        return (k.where(k.take(self.ambiguous, dom), parameters[0], k.take(self.lower, dom)),)
+        slope = k.on_grid(parameters[0], SLOPE_STEPS)
+        return (k.where(k.take(self.ambiguous, dom), slope, k.take(self.lower, dom)),)
 
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         del dom, choice
-        return (self.kernels.maximum(arrived, 0) * at[0],)
+        return (self.kernels.where(arrived > 0, at[0], 0),)
 
     def stored(self, dom: Any, choice: Choice) -> Choice:
         del dom
-        return (in_steps(self.kernels, choice[0]),)
+        return choice
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         k, negative = self.kernels, arrived < 0
@@ -109,8 +110,3 @@ def relax_relu(kernels: Kernels, lo: Any, hi: Any, spread: Any) -> ReluRelaxatio
     lower = k.where(active | (ambiguous & (hi > -lo)), one, 0)
     upper, offset = k.where(active, one, slope), k.where(ambiguous, need, 0)
     return ReluRelaxation(k, lo, hi, lower, upper, offset, ambiguous, unbounded, spreads=(spread,))
-
-
-def in_steps(kernels: Kernels, share: Any) -> Any:
-    """Numbers in [0, 1] rounded to multiples of 1/128."""
-    return kernels.divide((share * (2 * SLOPE_STEPS) + 1) // 2, SLOPE_STEPS)

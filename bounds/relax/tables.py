@@ -22,19 +22,21 @@ NODES_MANY = 128  # per segment, when there are many
 MANY = 32
 REACH = 28.0  # of the coordinate: positions from e^-28 to 1 - e^-28
 STEEPEST = 2.0**100
-FAR = 2.0**20  # where unbounded segments end, for the table
+FAR = 2.0**7  # where unbounded segments end, for the table
 HALVINGS = 70
 TRUSTED = 2.0**-8
-STEPS = 30
+STEPS = 40
+SETTLED = 2.0**-46
 
 
 class SlopeTable:
     """Inverse slopes of every curved segment of a partition."""
 
     def __init__(self, part: Partition) -> None:
-        curved = [i for i, s in enumerate(part.segments) if s.kind in (1, -1) and s.lo < s.hi]
-        self.nodes = NODES if len(curved) <= MANY else NODES_MANY
         n = len(part.segments)
+        curved = [i for i, s in enumerate(part.segments) if s.kind in (1, -1) and s.lo < s.hi]
+        self.first, self.last = np.full(n, np.inf), np.full(n, -np.inf)
+        self.nodes = NODES if len(curved) <= MANY else NODES_MANY
         self.known = np.zeros(n, dtype=bool)
         self.low, self.scale = np.zeros(n), np.ones(n)
         self.row = np.zeros(n, dtype=np.intp)
@@ -59,6 +61,7 @@ class SlopeTable:
         goal = np.sinh(p + (q - p) / (1 + np.exp(-c)))
         t = _solve(slope, goal, np.full(len(c), a), np.full(len(c), b), rising=bool(q > p))
         self.known[i], self.low[i], self.scale[i] = True, p, 1 / (q - p)
+        self.first[i], self.last[i] = a, b
         self.row[i] = sum(map(len, rows))
         rows.append(_cubics(t))
 
@@ -77,16 +80,18 @@ class SlopeTable:
             j += self.row[segment]
         c = self.coefficients[j]
         t = ((c[:, 3] * x + c[:, 2]) * x + c[:, 1]) * x + c[:, 0]
-        if not self.known.all():
-            t = np.where(self.known[segment], t, a / 2 + b / 2)
         return np.minimum(np.maximum(t, a), b)
+
+    def lost(self, segment: Any, a: Any, b: Any) -> Any:
+        """Stretches [a, b] that the table does not cover."""
+        return ~((self.first[segment] <= a) & (b <= self.last[segment]))
 
 
 def _usable(slope: Expr, segment: Segment) -> tuple[float, float] | None:
     """Ends between which the slope is a number."""
     lo, hi = segment.lo, segment.hi
     size = FAR
-    while size >= 1:
+    while size > 1 / FAR:
         a, b = max(lo, -size), min(hi, size)
         if not a < b:
             # a far segment: a stretch of it
@@ -132,16 +137,20 @@ def polish(e: Expr, slope: Any, t: Any, a: Any, b: Any) -> Any:
     return np.where(np.abs(move) <= TRUSTED * (np.abs(t) + (b - a)), new, t)
 
 
-def search(e: Expr, slope: Any, a: Any, b: Any) -> Any:
-    """The same from nothing: Newton steps kept within a shrinking bracket."""
+def search(e: Expr, slope: Any, a: Any, b: Any, start: Any = None) -> Any:
+    """The same to full accuracy: Newton steps from ``start`` (else the middle), kept within a shrinking bracket."""
     first = derivative(e)
     second = derivative(first)
     rising = evaluate_expression(first, b) >= evaluate_expression(first, a)
-    lo, hi, t = a, b, a / 2 + b / 2
+    lo, hi, t = a, b, a / 2 + b / 2 if start is None else start
     for _ in range(STEPS):
         gap = evaluate_expression(first, t) - slope
         right = (gap > 0) == rising  # the point lies left of t
         hi, lo = np.where(right, t, hi), np.where(right, lo, t)
         new = t - gap / evaluate_expression(second, t)
-        t = np.where(gap == 0, t, np.where((new > lo) & (new < hi), new, lo / 2 + hi / 2))
+        new = np.where(gap == 0, t, np.where((new > lo) & (new < hi), new, lo / 2 + hi / 2))
+        settled = np.abs(new - t) <= SETTLED * np.abs(t)
+        t = new
+        if settled.all():
+            break
     return np.minimum(np.maximum(np.where(np.isnan(t), a, t), a), b)

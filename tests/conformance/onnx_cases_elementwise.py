@@ -6,6 +6,7 @@ import numpy as np
 from onnx_case import ALL, NEW, Case, case, f, ints, w
 
 POSITIVE = "a = Abs(x) p = Add(a, one)"  # at least 1
+TRUTHS = np.array([True, False, True])
 INSIDE = "t = Tanh(x) p = Mul(t, half)"  # within (-1/2, 1/2)
 
 
@@ -15,7 +16,13 @@ def unary(op: str, opsets: tuple[int, ...] = ALL, before: str = "p = Identity(x)
     used = {k: v for k, v in numbers.items() if k in before}
     return [
         case(f"{before} y = {op}(p)", opsets, x=(2, 3), **used),
-        case(f"x = MatMul(u, m) {before} q = {op}(p) y = MatMul(q, m)", opsets[-1:], u=(1, 3), m=w(3, 3), **used),
+        case(
+            f"x = MatMul(u, m) {before} q = {op}(p) y = MatMul(q, m)",
+            opsets[-1:],
+            u=(1, 3),
+            m=w(3, 3),
+            **used,
+        ),
     ]
 
 
@@ -30,15 +37,15 @@ CASES: dict[str, list[Case]] = {
     "And": [
         case("a = Less(x, p) b = Greater(x, q) y = And(a, b)", result="bool", x=(5,), p=f(0.5), q=f(-0.5)),
         case("a = Less(x, z) b = Greater(z, q) y = And(a, b)", result="bool", x=(5,), z=(5,), q=f(-0.5)),
-        case("a = Less(x, p) y = And(a, b)", result="bool", x=(3,), p=f(0.5), b=np.array([True, False, True])),
+        case("a = Less(x, p) y = And(a, b)", result="bool", x=(3,), p=f(0.5), b=TRUTHS),
     ],
     "Asin": unary("Asin", before=INSIDE),
     "Asinh": unary("Asinh", (9, *NEW)),
     "Atan": unary("Atan"),
     "Atanh": unary("Atanh", (9, *NEW), INSIDE),
     "BitShift": [
-        case('n = BitShift<direction="RIGHT">(a, b) i = Cast<to=7>(n) y = Reshape(x, i)', (11, *NEW), x=(2, 3),
-             a=np.array([12], np.uint64), b=np.array([1], np.uint64)),
+        case('n = BitShift<direction="RIGHT">(a, b) i = Cast<to=7>(n) y = Reshape(x, i)', (11, *NEW),
+             x=(2, 3), a=np.array([12], np.uint64), b=np.array([1], np.uint64)),
     ],
     "Cast": [
         case("r = Relu(x) b = Cast<to=9>(r) y = Cast<to=1>(b)", x=(5,)),
@@ -58,7 +65,8 @@ CASES: dict[str, list[Case]] = {
         case(f"{POSITIVE} y = Div(x, p)", x=(3,), one=f(1.0)),
         case(f"{POSITIVE} y = Div(z, p)", x=(3,), z=(2, 3), one=f(1.0)),
         case(f"{POSITIVE} y = Div(c, p)", x=(3,), c=w(2, 3), one=f(1.0)),
-        case("i = Cast<to=7>(x) s = Mul(i, k) d = Div(s, c) y = Cast<to=1>(d)", x=(6,), k=ints(5), c=ints(-3)),
+        case("i = Cast<to=7>(x) s = Mul(i, k) d = Div(s, c) y = Cast<to=1>(d)", x=(6,), k=ints(5),
+             c=ints(-3)),
     ],
     "Elu": [*unary("Elu"), case("y = Elu<alpha=0.3>(x)", ALL)],
     "Equal": [
@@ -114,7 +122,10 @@ CASES: dict[str, list[Case]] = {
         case("y = Pow(x, p)", x=(5,), p=ints(2)),
         case("s = Shape(x) q = Pow(s, t) y = Expand(z, q)", x=(2, 3), z=(1, 1), t=ints(2)),
     ],
-    "Reciprocal": [*unary("Reciprocal", before=POSITIVE), case("c = Reciprocal(a) y = Add(x, c)", x=(3,), a=w(3))],
+    "Reciprocal": [
+        *unary("Reciprocal", before=POSITIVE),
+        case("c = Reciprocal(a) y = Add(x, c)", x=(3,), a=w(3)),
+    ],
     "Relu": [case("r = Relu(x) y = Mul(r, r)", ALL, x=(3,)), case("r = Relu(x) y = Sub(x, r)", x=(3,))],
     "Round": unary("Round", (11, *NEW)),
     "Selu": [*unary("Selu"), case("y = Selu<alpha=1.5,gamma=2.0>(x)", ALL)],
@@ -131,7 +142,10 @@ CASES: dict[str, list[Case]] = {
     "Swish": [*unary("Swish", (24,)), case("y = Swish<alpha=1.5>(x)", (24,))],
     "Tan": unary("Tan", before=INSIDE),
     "Tanh": unary("Tanh"),
-    "ThresholdedRelu": [*unary("ThresholdedRelu", (10, *NEW)), case("y = ThresholdedRelu<alpha=0.25>(x)", (10, *NEW))],
+    "ThresholdedRelu": [
+        *unary("ThresholdedRelu", (10, *NEW)),
+        case("y = ThresholdedRelu<alpha=0.25>(x)", (10, *NEW)),
+    ],
     "Where": [
         case("c = Greater(x, z) y = Where(c, x, z)", x=(2, 3), z=(3,)),
         case("c = Greater(x, k) y = Where(c, z, k)", x=(3,), z=(3,), k=f(0.5)),
@@ -141,7 +155,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "Xor": [
         case("a = Less(x, p) b = Less(x, q) y = Xor(a, b)", result="bool", x=(5,), p=f(-0.5), q=f(0.5)),
-        case("a = Less(x, p) y = Xor(b, a)", result="bool", x=(3,), p=f(0.5), b=np.array([True, False, True])),
+        case("a = Less(x, p) y = Xor(b, a)", result="bool", x=(3,), p=f(0.5), b=TRUTHS),
         case("a = Less(x, p) b = Less(z, p) y = Xor(b, a)", result="bool", x=(3,), z=(3,), p=f(0.5)),
     ],
 }  # fmt: skip

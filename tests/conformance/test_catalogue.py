@@ -7,10 +7,13 @@ reference for the formulas, and its exporters for the import.
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import itertools
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from bounds.relax.scalar import scalar_function
 mp = pytest.importorskip("mpmath")
 
 Array = Any
+ROOT = Path(__file__).resolve().parents[2]
 EVERY = pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
 
 # rows that are one rectifier (after an affine step), which is a primitive of its own
@@ -287,6 +291,22 @@ def test_families_have_their_defaults() -> None:
     np.testing.assert_allclose(evaluate_expression(pade((1.0, 1.0), (1.0,)), z), [0.0, 1.0])
 
 
+def test_page_and_pictures_are_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator makes what is in docs/, twice the same, and nothing large."""
+    monkeypatch.setenv("SUREBOUND_CACHE_DIR", str(tmp_path))
+    place = ROOT / "scripts" / "docs_catalogue.py"
+    spec = importlib.util.spec_from_file_location("docs_catalogue", place)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    files = script.render()
+    assert len(files) == len(CATALOGUE) + 1
+    for path, text in files.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python scripts/docs_catalogue.py"
+        assert path.suffix == ".md" or len(text.encode()) < 8000
+    assert set(script.PICTURES.iterdir()) == {p for p in files if p.suffix == ".svg"}
+
+
 # --- PyTorch ---
 
 
@@ -368,8 +388,6 @@ def imported(row: Activation, *, dynamo: bool) -> Any:
     class Module(torch.nn.Module):
         def forward(self, x: Any) -> Any:
             return torch_functions()[row.name](x)
-
-    import io
 
     example = torch.full((1, 3), sum(np.clip([0.3, 0.9], *window(row))) / 2)
     buffer = io.BytesIO()

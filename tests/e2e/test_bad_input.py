@@ -82,8 +82,8 @@ MODELS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         ("m.onnx.gz: not a valid gzip", "CRC", "compress it again"),
     ),
     "unsupported operator": (
-        lambda f: nets.dense(f / "m.onnx", LAYERS, last="Hardmax"),
-        ("unsupported operator Hardmax at node 'act1'", "verify inspect"),
+        lambda f: nets.dense(f / "m.onnx", LAYERS, last="Bernoulli"),
+        ("unsupported operator Bernoulli at node 'act1'", "verify inspect"),
     ),
     "unknown operator": (
         lambda f: nets.dense(f / "m.onnx", LAYERS, last="Frobnicate"),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -78,7 +77,7 @@ class Bounder:
         k = max((sum(m.roundings for m in chain) for _, chain in node.terms), default=0)
         k += max(0, len(terms) - 1) + (node.size if node.bias is not None else 0)
         model, floor = to.number(node.error), 0
-        if self.float32 and node.roundings:
+        if self.float32 and node.roundings and node.kind is Kind.AFFINE:
             model = (model + to.gamma32(node.roundings)) * to.slack
             floor = to.number(node.roundings * ETA32)
         bias = None if node.bias is None else to.array(node.bias)
@@ -89,13 +88,14 @@ class Bounder:
         )
 
     # -------------------------------------------------------------- intervals, forwards
-    def run(self, low: Array, high: Array, choice: Choices | None = None, marks: Marks | None = None) -> State:
+    def run(
+        self, low: Array, high: Array, choice: Choices | None = None, marks: Marks | None = None
+    ) -> State:
         """Steps 1 to 3 of the rule for boxes ``low, high`` (D, inputs).
 
         ``choice`` holds the boxes' own lines; step 3 bounds the elements in ``marks``, or none.
         """
         state = State()
-        choice = choice or self.layout.first(len(low))
         for i, node in enumerate(self.network.nodes):
             pad: Array | None = None
             if node.kind is Kind.INPUT:
@@ -116,7 +116,7 @@ class Bounder:
         return state
 
     def _nonlinear(
-        self, state: State, i: int, choice: Choices, marks: Marks | None
+        self, state: State, i: int, choice: Choices | None, marks: Marks | None
     ) -> tuple[Array, Array, Array | None]:
         """Bounds the operands where that is asked for, then relaxes the node on what was found."""
         node, to = self.network.nodes[i], self.arithmetic
@@ -144,7 +144,7 @@ class Bounder:
         mag = np.maximum(-low, high)
         rounds = self.float32 and node.roundings > 0
         if rounds and node.roundings >= UNMODELLED:
-            raise CertificateRejected("float32", f"how the operator of '{node.tensor}' rounds is not known")
+            raise CertificateRejected("float32", f"how the operator of '{node.name}' rounds is not known")
         if node.kind is Kind.RELU:
             return Rectifier(context, low, high, mag), None
         if node.kind is Kind.SCALAR:
@@ -155,7 +155,7 @@ class Bounder:
             return product, None
         size = mag * np.maximum(-intervals[1][0], intervals[1][1])
         if not np.all(size <= LARGEST_SUM):
-            raise CertificateRejected("float32", f"a product at '{node.tensor}' may overflow")
+            raise CertificateRejected("float32", f"a product at '{node.name}' may overflow")
         return product, (size * to.gamma32(node.roundings) + to.number(node.roundings * ETA32)) * to.slack
 
     def _affine_interval(self, state: State, i: int) -> tuple[Array, Array, Array | None]:
@@ -237,9 +237,7 @@ class Bounder:
         return centre - radius, centre + radius
 
     # -------------------------------------------------------------- rows, backwards
-    def _tighten(
-        self, state: State, i: int, low: Array, high: Array, wanted: Array
-    ) -> tuple[Array, Array]:
+    def _tighten(self, state: State, i: int, low: Array, high: Array, wanted: Array) -> tuple[Array, Array]:
         """Step 3: bounds the wanted (D, n) elements of node i from both sides, where they come from."""
         box, element = np.nonzero(wanted)
         if i == 0 or not box.size:
@@ -404,4 +402,3 @@ class Bounder:
         reach = np.abs(a) @ np.abs(near)
         error = rows.error + to.gamma(a.shape[1]) * (reach + radius * dual)
         return self._least(rows.constant + a @ near, radius * dual, error, rows)
-

@@ -73,9 +73,7 @@ def _join(*parts: Any) -> Any:
     if isinstance(first, tuple):
         return tuple(_join(*p) for p in zip(*parts, strict=True))
     if isinstance(first, End | Cells):
-        return replace(
-            first, **{f.name: _join(*(getattr(p, f.name) for p in parts)) for f in fields(first)}
-        )
+        return replace(first, **{f.name: _join(*(getattr(p, f.name) for p in parts)) for f in fields(first)})
     return np.concatenate(parts)
 
 
@@ -187,9 +185,7 @@ class Search:
             inherited = _pick(side, settled)
             fresh = _pick(side, ~settled)
             halves.append(inherited)
-            halves.append(
-                self._cells(fresh.element, (fresh.low, fresh.high), (fresh.left, fresh.right))
-            )
+            halves.append(self._cells(fresh.element, (fresh.low, fresh.high), (fresh.left, fresh.right)))
         return _join(*halves)
 
     def _where(self, cells: Cells, k: int) -> Array:
@@ -310,5 +306,3 @@ def extent(function: Function, low: Array, high: Array, *, exact: bool) -> Inter
         least(function, low, high, flat, exact=exact),
         -least(call("neg", function), low, high, flat, exact=exact),
     )
-
-

@@ -12,10 +12,13 @@ import onnx
 
 from bounds.errors import CertificateRejected, ModelInvalid
 from verifier.check.arithmetic import Arithmetic, float_above, float_below
-from verifier.check.bounds import Bounder, Rows
+from verifier.check.bounds import Bounder
+from verifier.check.functions import rational
 from verifier.check.importer import parse
-from verifier.check.network import Array, Network
+from verifier.check.network import Array, Kind, Network
+from verifier.check.nonlinear import SLOPE_UNIT
 from verifier.check.reader import Certificate, reject
+from verifier.check.state import Choices, Marks, Rows
 from verifier.check.tree import Tree
 from verifier.spec.check_point import inside
 from verifier.spec.model import Case, Property, Row
@@ -35,8 +38,9 @@ def validate(arrays: Mapping[str, Array], cases: Sequence[Case], tree: Tree) -> 
         reject("evidence", "ev_node is not ascending, or names no node")
     if not np.array_equal(np.unique(node), box):
         reject("evidence", "box_node is not the list of the nodes of ev_node")
-    if any(np.any(arrays[k] > top) for k, top in (("ev_exact", 1), ("ev_slopes", 128))):
-        reject("evidence", "ev_exact or ev_slopes is out of range")
+    tops = {"ev_exact": 1, "ev_slopes": SLOPE_UNIT, "ev_mixes": SLOPE_UNIT, "box_mixes": SLOPE_UNIT}
+    if any(np.any(arrays[k] > top) for k, top in tops.items()):
+        reject("evidence", f"one of {', '.join(tops)} is out of range")
     for k in range(0, len(box), 1 << 16):  # blocks, as boxes() works out whole boxes
         part = box[k : k + (1 << 16)]
         case = _root_of(tree, part)
@@ -104,11 +108,8 @@ def _prove_block(
     if to.exact:
         low, high = _exact_boxes(low, high, [prop.cases[c] for c in case.tolist()])
     which = np.searchsorted(arrays["box_node"], nodes)
-    bits, refined = (
-        np.unpackbits(arrays[name][which], axis=1, count=bounder.network.neurons, bitorder="little")
-        for name in ("box_slopes", "box_refined")
-    )
-    state = bounder.run(low, high, bits, refined)
+    choice, marks = _box_choices(bounder, arrays, which)
+    state = bounder.run(low, high, choice, marks)
     box = np.searchsorted(nodes, arrays["ev_node"][evidence])
     picks = zip(
         case[box].tolist(),
@@ -117,9 +118,10 @@ def _prove_block(
         strict=True,
     )
     rows = [prop.cases[c].disjuncts[d][r] for c, d, r in picks]
+    lines = Choices(arrays["ev_slopes"], arrays["ev_lines"], arrays["ev_mixes"])
     for part in bounder.chunks(len(rows), 1):
         packed = property_rows(bounder, rows[part], box[part], state.mag)
-        found = bounder.minimum(state, packed, arrays["ev_slopes"][evidence[part]])
+        found = bounder.minimum(state, packed, lines[evidence[part]])
         strict = np.array([row.strict for row in rows[part]], bool)
         proved = np.where(strict, found >= 0, found > 0).astype(bool)  # a NaN is not proved
         if not proved.all():
@@ -128,6 +130,25 @@ def _prove_block(
             reject(
                 "bound", f"evidence {e} at node {arrays['ev_node'][e]}: {float(found[first])} is not positive"
             )
+
+
+def _box_choices(bounder: Bounder, arrays: Mapping[str, Array], which: Array) -> tuple[Choices, Marks]:
+    """The stored choices for some of the boxes, and what step 3 of the rule bounds there."""
+    totals = bounder.layout.total
+    neurons, scalars, operands = totals[Kind.RELU], totals[Kind.SCALAR], 2 * totals[Kind.PRODUCT]
+
+    def bits(name: str, count: int) -> Array:
+        return np.unpackbits(arrays[name][which], axis=1, count=count, bitorder="little")
+
+    slopes = bits("box_slopes", neurons) * np.uint8(SLOPE_UNIT)
+    return (
+        Choices(slopes, arrays["box_lines"][which], arrays["box_mixes"][which]),
+        Marks(
+            bits("box_refined", neurons),
+            bits("box_refined_scalars", scalars),
+            bits("box_refined_products", operands),
+        ),
+    )
 
 
 def _exact_boxes(low: Array, high: Array, cases: Sequence[Case]) -> tuple[Array, Array]:
@@ -222,13 +243,14 @@ def _numbers(stored: Any, count: int) -> list[Fraction]:
 def _prove_point(network: Network, rows: Sequence[Row], x: Sequence[Fraction]) -> None:
     """``-expr >= 0`` (``> 0`` if strict) at the one point, by the bounding rule on a box without width."""
     work = sum(m.inputs * m.roundings for node in network.nodes for _, chain in node.terms for m in chain)
-    to = Arithmetic(work <= _EXACT_WORK)
+    exact = work <= _EXACT_WORK and all(rational(network.nodes[i].function) for i in network.of(Kind.SCALAR))
+    to = Arithmetic(exact)
     bounder = Bounder(network, to, float32=False, forward=False)
     ends = [np.array([list(x)], object)] * 2
     if not to.exact:
         ends = [np.array([[f(v) for v in x]]) for f in (float_below, float_above)]
     with np.errstate(all="ignore"):
-        state = bounder.run(ends[0], ends[1], None)
+        state = bounder.run(ends[0], ends[1])
         opposite = [
             Row({i: -v for i, v in r.outputs.items()}, {i: -v for i, v in r.inputs.items()}, -r.constant)
             for r in rows

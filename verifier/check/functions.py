@@ -28,7 +28,28 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 RATIONAL = frozenset(
-    ("x const + - * / neg abs relu max min sign floor ceil trunc round step strict zero where").split()
+    [
+        "x",
+        "const",
+        "+",
+        "-",
+        "*",
+        "/",
+        "neg",
+        "abs",
+        "relu",
+        "max",
+        "min",
+        "sign",
+        "floor",
+        "ceil",
+        "trunc",
+        "round",
+        "step",
+        "strict",
+        "zero",
+        "where",
+    ]
 )
 STAIRS = frozenset(("floor", "ceil", "trunc", "round"))
 
@@ -94,22 +115,3 @@ def compose(outer: Function, inner: Function) -> Function:
 def rational(f: Function) -> bool:
     """Whether rationals have rational values."""
     return all(s.fn in RATIONAL or (s.fn == "pow" and s.value.is_integer()) for s in f)
-
-
-def constant(f: Function) -> bool:
-    """Whether the variable occurs in no step."""
-    return f != X and not any(0 in s.args for s in f)
-
-
-def affine(f: Function) -> bool:
-    """Whether the function is visibly ``a x + b``."""
-    linear, depends = [True], [True]
-    for s in f[1:]:
-        inner = all(linear[a] for a in s.args)
-        free = [a for a in s.args if depends[a]]
-        known = s.fn == "const" or (inner and s.fn in ("+", "-", "neg"))
-        known |= inner and s.fn == "*" and len(free) < 2
-        known |= inner and s.fn == "/" and not depends[s.args[1]]
-        linear.append(known)
-        depends.append(bool(free))
-    return linear[-1]

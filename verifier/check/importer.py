@@ -6,7 +6,9 @@ Only protobuf is read with ``onnx``; nothing is executed. The whole file is unde
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,16 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from bounds.errors import ModelInvalid, ModelUnsupported, QueryMismatch
-from verifier.check.movement import FLOATS, INTEGERS, MOVEMENT, concat
-from verifier.check.network import Array, Const, Lowering, Network, Value, Var, guard, prune
-from verifier.check.operators import COMPUTE, Call, Operator
-from verifier.check.piecewise import PIECEWISE
+from verifier.check.calls import BOOL, FLOATS, INTEGERS, Call, Operator
+from verifier.check.elementwise import ELEMENTWISE
+from verifier.check.linear import LINEAR
+from verifier.check.logic import LOGIC
+from verifier.check.maxima import MAXIMA
+from verifier.check.movement import MOVEMENT, concat
+from verifier.check.network import Const, Lowering, Network, Value, Var, guard, prune
 from verifier.spec.model import Property, Variable
 
-TABLE: Mapping[str, Operator] = {**COMPUTE, **PIECEWISE, **MOVEMENT}
+TABLE: Mapping[str, Operator] = {**ELEMENTWISE, **LINEAR, **LOGIC, **MAXIMA, **MOVEMENT}
 
 
 def parse(data: bytes) -> onnx.ModelProto:
@@ -40,17 +45,19 @@ def tensor(proto: onnx.TensorProto) -> Const:
     if proto.data_location == onnx.TensorProto.EXTERNAL:
         raise ModelUnsupported("Initializer", proto.name, "external data; store the tensors in the file")
     guard(proto.dims)
-    if proto.data_type not in FLOATS and proto.data_type not in INTEGERS and proto.data_type != 9:
+    kind = {**FLOATS, **INTEGERS, BOOL: "bool"}.get(proto.data_type)
+    if kind is None:
         raise ModelUnsupported(
             "Initializer", proto.name, f"element type {proto.data_type}; only numbers are read"
         )
     try:
-        data: Array = onnx.numpy_helper.to_array(proto)
+        data = onnx.numpy_helper.to_array(proto)
     except (ValueError, TypeError) as error:
         raise ModelInvalid(f"tensor '{proto.name}': {error}; export the model again") from None
-    if proto.data_type == 9:
-        return Const(data.astype(np.bool_))
-    return Const(data.astype(np.float64 if proto.data_type in FLOATS else np.int64))
+    stored = "float64" if kind in FLOATS.values() else "bool" if kind == "bool" else "int64"
+    if kind == "uint64" and data.size and int(data.max()) >= 1 << 63:
+        raise ModelUnsupported("Initializer", proto.name, "integers over 2^63")
+    return Const(data.astype(stored), dtype=kind)
 
 
 def combine(models: Mapping[str, bytes], prop: Property) -> Network:
@@ -83,7 +90,7 @@ def combine(models: Mapping[str, bytes], prop: Property) -> Network:
         if variable.kind == "hidden":
             parts.append(_hidden(net, known, variable))
             continue
-        whole = concat(net, [Var(p.node, (p.size,)) for p in ports], 0)
+        whole = concat(net, [net.reshape(p, (p.size,)) for p in ports], 0)
         start = used[name]
         used[name] = start + variable.size
         if used[name] > whole.size:
@@ -104,7 +111,7 @@ def _hidden(net: Lowering, known: Mapping[str, Value], variable: Variable) -> Va
     if value is None or math.prod(value.shape) != variable.size:
         raise QueryMismatch(f"hidden {variable.name}: the model has no tensor '{variable.onnx}' of its size")
     value = net.variable(value)
-    return Var(value.node, (value.size,))
+    return net.reshape(value, (value.size,))
 
 
 def _lower(
@@ -118,19 +125,22 @@ def _lower(
     known: dict[str, Value] = {}
     stored = {t.name: t for t in graph.initializer}
     offset = 0
-    for i, (name, shape) in enumerate(_ports(graph, set(stored))):
+    for i, (name, shape, dtype) in enumerate(_ports(graph, set(stored))):
         size = math.prod(shape)
         if offset + size > x.size or (sizes is not None and (i >= len(sizes) or sizes[i] != size)):
             raise QueryMismatch(f"model input '{name}' of shape {list(shape)} does not fit the property")
-        known[name] = net.take(x, np.arange(offset, offset + size).reshape(shape))
+        known[name] = replace(net.take(x, np.arange(offset, offset + size).reshape(shape)), dtype=dtype)
         offset += size
     if offset != x.size:
         raise QueryMismatch(f"the property declares {x.size} inputs, the model {offset}; check the two files")
-    for node in _live(graph):
+    live = _live(graph)
+    reads = Counter(name for node in live for name in node.input)
+    reads.update(info.name for info in graph.output)
+    for node in live:
         for name in node.input:
             if name in stored and name not in known:
                 known[name] = tensor(stored[name])
-        for name, value in zip(node.output, _call(net, node, known, opset), strict=False):
+        for name, value in zip(node.output, _call(net, node, known, reads, opset), strict=False):
             if name in known or name in stored:
                 raise ModelInvalid(f"tensor '{name}' is computed twice; export the model again")
             known[name] = value
@@ -143,15 +153,15 @@ def _lower(
     return known, outputs
 
 
-def _ports(graph: onnx.GraphProto, stored: set[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """Inputs with their shapes; a free first dimension is a batch of one."""
-    ports: list[tuple[str, tuple[int, ...]]] = []
+def _ports(graph: onnx.GraphProto, stored: set[str]) -> list[tuple[str, tuple[int, ...], str]]:
+    """Inputs with their shapes and element types; a free first dimension is a batch of one."""
+    ports: list[tuple[str, tuple[int, ...], str]] = []
     for info in (i for i in graph.input if i.name not in stored):
         kind = info.type.tensor_type
         dims = [d.dim_value if d.dim_value > 0 or i else 1 for i, d in enumerate(kind.shape.dim)]
         if min(dims, default=1) < 1 or not kind.HasField("shape") or kind.elem_type not in (1, 11):
             raise ModelInvalid(f"input '{info.name}' is not a float32 or float64 tensor of fixed shape")
-        ports.append((info.name, guard(dims)))
+        ports.append((info.name, guard(dims), FLOATS[kind.elem_type]))
     return ports
 
 
@@ -165,11 +175,17 @@ def _live(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return live[::-1]
 
 
-def _call(net: Lowering, node: onnx.NodeProto, known: Mapping[str, Value], opset: int) -> list[Value]:
+def _call(
+    net: Lowering,
+    node: onnx.NodeProto,
+    known: Mapping[str, Value],
+    reads: Mapping[str, int],
+    opset: int,
+) -> list[Value]:
     label = node.name or (node.output[0] if node.output else node.op_type)
     operator = TABLE.get(node.op_type)
     if operator is None or node.domain not in ("", "ai.onnx"):
-        raise ModelUnsupported(node.op_type, label, "the checker has no rule for it")
+        raise ModelUnsupported(node.op_type, label, f"the checker has no operator {node.op_type}")
     missing = [name for name in node.input if name and name not in known]
     if missing:
         raise ModelInvalid(
@@ -180,7 +196,9 @@ def _call(net: Lowering, node: onnx.NodeProto, known: Mapping[str, Value], opset
         value = onnx.helper.get_attribute_value(a)
         attributes[a.name] = tensor(value) if isinstance(value, onnx.TensorProto) else value
     operands = tuple(known[name] if name else None for name in node.input)
-    net.tensor = next((name for name in node.output if name), label)
+    read = [name for name in node.input if name and reads[name] == 1]
+    net.lone = frozenset(v.node for v in (known[name] for name in read) if isinstance(v, Var))
+    net.names = (label, *(name for name in node.output if name))
     outputs = [name for name in node.output if name]
     call = Call(node.op_type, label, opset, operands, attributes, len(outputs))
     try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -237,9 +237,7 @@ class Jets:
         """``u`` where the first mask holds, ``w`` where the second does, else ``between``."""
 
         def pick(x: Interval, y: Interval, z: Interval) -> Interval:
-            lo, hi = (
-                np.where(takes[0], x[k], np.where(takes[1], y[k], z[k])) for k in (0, 1)
-            )
+            lo, hi = (np.where(takes[0], x[k], np.where(takes[1], y[k], z[k])) for k in (0, 1))
             return lo, hi
 
         c = None
@@ -302,5 +300,3 @@ class Jets:
         takes = ((u.v[0] == 1) & settled, (u.v[1] == 0) & settled)
         jump = self._unknown(self.reals.hull(yes.v, no.v), yes)
         return self._choice(takes, yes, no, jump)
-
-

@@ -13,7 +13,7 @@ from pathlib import Path
 from bounds.errors import BadInput, LimitExceeded, QueryMismatch
 from verifier.check import claims
 from verifier.check.importer import combine
-from verifier.check.network import Network
+from verifier.check.network import Kind, Network
 from verifier.check.reader import Certificate, read, reject
 from verifier.check.tree import Tree
 from verifier.spec.model import Property
@@ -153,7 +153,14 @@ def _assign(certificate: Certificate, models: Mapping[str, bytes], prop: Propert
 
 def _network(certificate: Certificate, files: Mapping[str, bytes], prop: Property) -> Network:
     network = combine(files, prop)
-    found = tuple((network.nodes[i].tensor, network.nodes[i].size) for i in network.rectifiers)
-    if found != certificate.relus:
-        reject("model", "its list of rectifiers is not that of the model")
+    for kind, listed in (
+        (Kind.RELU, certificate.relus),
+        (Kind.SCALAR, certificate.scalars),
+        (Kind.PRODUCT, certificate.products),
+    ):
+        found = [network.nodes[i] for i in network.of(kind)]
+        sizes = [node.size for node in found]
+        named = all(name in node.names for node, (name, _) in zip(found, listed, strict=False))
+        if sizes != [size for _, size in listed] or not named:
+            reject("model", f"its list of {kind.value} nodes is not that of the model")
     return network

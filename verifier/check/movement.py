@@ -9,14 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from verifier.check.network import Array, Chain, Const, Lowering, Take, Value, Var, guard
-from verifier.check.operators import Call, Operator, moved
-
-# TensorProto.DataType -> numpy type
-FLOATS: Mapping[int, str] = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
-INTEGERS: Mapping[int, str] = {
-    2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 12: "uint32", 13: "uint64",
-}  # fmt: skip
+from verifier.check.calls import Call, Operator, moved
+from verifier.check.network import Array, Chain, Const, Lowering, Take, Value, Var, guard, whole
 
 
 def _move(function: Callable[[Array, Call], Array]) -> Operator:
@@ -58,10 +52,6 @@ def _slice(a: Array, call: Call) -> Array:
     return a[tuple(parts)]
 
 
-def _gather(a: Array, call: Call) -> Array:
-    return np.take(a, call.needed(1).astype(np.int64), int(call.attributes.get("axis", 0)))
-
-
 def _expand(a: Array, call: Call) -> Array:
     return np.broadcast_to(a, guard(np.broadcast_shapes(a.shape, call.integers("shape", 1) or ())))
 
@@ -80,24 +70,6 @@ def _identity(net: Lowering, call: Call) -> list[Value]:
     return [call.operand(0)]
 
 
-def _cast(net: Lowering, call: Call) -> list[Value]:
-    """Widening casts of network data are the identity; a narrowing one would round, so it is refused."""
-    del net
-    x, to = call.operand(0), int(call.attributes.get("to", 0))
-    if isinstance(x, Var):
-        if to not in (1, 11):
-            raise call.refuse("a cast of network data that rounds")
-        return [x]
-    if not x.exact or to == 16:
-        raise call.refuse("a cast of a rounded constant, or to bfloat16")
-    if to == 9:
-        return [Const(x.data != 0)]
-    if to in FLOATS:
-        with np.errstate(over="ignore"):
-            return [Const(x.data.astype(FLOATS[to]).astype(np.float64))]
-    return [Const(np.trunc(x.data).astype(np.int64).astype(INTEGERS[to]).astype(np.int64))]
-
-
 def concat(net: Lowering, parts: Sequence[Var], axis: int) -> Var:
     """Concatenation as a sum of parts with disjoint supports."""
     if len(parts) == 1:
@@ -110,15 +82,17 @@ def concat(net: Lowering, parts: Sequence[Var], axis: int) -> Var:
     for p, stop in zip(parts, stops, strict=True):
         local = owner - (stop - p.size)
         terms.append((p, (Take(np.where((local >= 0) & (local < p.size), local, -1), p.size),)))
-    return net.affine(terms, guard(owner.shape))
+    return replace(net.affine(terms, guard(owner.shape)), dtype=parts[0].dtype)
 
 
 def _concat(net: Lowering, call: Call) -> list[Value]:
     parts = [call.operand(i) for i in range(len(call.operands))]
     axis = int(call.attributes.get("axis", 1))
     constants = [p for p in parts if isinstance(p, Const)]
-    if len(constants) == len(parts) and all(c.exact for c in constants):
-        return [Const(np.concatenate([c.data for c in constants], axis))]
+    if len(constants) == len(parts):
+        error, roundings = max(c.error for c in constants), max(c.roundings for c in constants)
+        data = np.concatenate([c.data for c in constants], axis)
+        return [Const(data, error, roundings, constants[0].dtype)]
     return [concat(net, [net.variable(p) for p in parts], axis)]
 
 
@@ -167,7 +141,9 @@ def _constant(net: Lowering, call: Call) -> list[Value]:
             return [
                 value
                 if isinstance(value, Const)
-                else Const(np.asarray(value, np.float64 if "float" in key else np.int64))
+                else Const(np.asarray(value, np.float64))
+                if "float" in key
+                else whole(value)
             ]
     raise call.refuse("a constant that is no dense numeric tensor")
 
@@ -175,18 +151,94 @@ def _constant(net: Lowering, call: Call) -> list[Value]:
 def _constant_of_shape(net: Lowering, call: Call) -> list[Value]:
     del net
     value = call.attributes.get("value")
-    fill = value.data.reshape(-1)[0] if isinstance(value, Const) else np.float64(0)
-    return [Const(np.full(guard(call.integers("shape", 0) or ()), fill))]
+    like = value if isinstance(value, Const) else Const(np.zeros(1))
+    return [replace(like, data=np.full(guard(call.integers("shape", 0) or ()), like.data.reshape(-1)[0]))]
 
 
 def _shape(net: Lowering, call: Call) -> list[Value]:
     del net
     shape = call.operand(0).shape
     if call.op == "Size":
-        return [Const(np.asarray(math.prod(shape), np.int64))]
-    return [
-        Const(np.asarray(shape[slice(call.attributes.get("start", 0), call.attributes.get("end"))], np.int64))
-    ]
+        return [whole(math.prod(shape))]
+    return [whole(shape[slice(call.attributes.get("start", 0), call.attributes.get("end"))])]
+
+
+def _range(net: Lowering, call: Call) -> list[Value]:
+    del net
+    start = call.const(0)
+    a, b, d = (float(call.needed(i).reshape(-1)[0]) for i in range(3))
+    count = max(0, math.ceil((b - a) / d))
+    guard((count,))
+    if start is None or not all(v.is_integer() and abs(v) < 1 << 20 for v in (a, b, d)):
+        raise call.refuse("a range of fractional or large numbers")
+    return [replace(start, data=(a + d * np.arange(count)).astype(start.data.dtype))]
+
+
+def _integers(net: Lowering, call: Call) -> list[Value]:
+    """Remainders and shifts of constants."""
+    del net
+    like, a, b = call.const(0), call.needed(0), call.needed(1)
+    assert like is not None
+    if call.op == "Mod":
+        if not b.all():
+            raise ValueError("remainder of a division by zero")
+        return [replace(like, data=np.asarray((np.fmod if call.attributes.get("fmod", 0) else np.mod)(a, b)))]
+    if call.text("direction", "") == "LEFT":
+        raise call.refuse("a shift to the left")
+    return [replace(like, data=np.asarray(a >> b))]
+
+
+def _trilu(net: Lowering, call: Call) -> list[Value]:
+    x, shift = call.operand(0), call.const(1)
+    k = 0 if shift is None or not shift.data.size else int(shift.data.reshape(-1)[0])
+    rows, columns = x.shape[-2:]
+    keep = np.tri(rows, columns, k, dtype=bool)
+    if call.attributes.get("upper", 1):
+        keep = ~np.tri(rows, columns, k - 1, dtype=bool)
+    if isinstance(x, Const):
+        return [replace(x, data=np.where(keep, x.data, np.zeros((), x.data.dtype)))]
+    return [net.take(x, np.where(keep, x.index(), -1))]
+
+
+def _compress(a: Array, call: Call) -> Array:
+    return np.compress(call.needed(1), a, call.attributes.get("axis"))
+
+
+def _reverse_sequence(a: Array, call: Call) -> Array:
+    lengths = call.integers("sequence_lens", 1) or ()
+    time, batch = int(call.attributes.get("time_axis", 0)), int(call.attributes.get("batch_axis", 1))
+    if {time, batch} != {0, 1} or len(lengths) != a.shape[batch] or max(lengths) > a.shape[time]:
+        raise ValueError(f"sequences of lengths {lengths} in shape {a.shape}")
+    out, source = np.swapaxes(np.array(a), time, 0), np.swapaxes(a, time, 0)
+    for i, n in enumerate(lengths):
+        out[:n, i] = source[:n, i][::-1]
+    return np.swapaxes(out, time, 0)
+
+
+def _eye_like(net: Lowering, call: Call) -> list[Value]:
+    del net
+    rows, columns = call.operand(0).shape
+    if call.attributes.get("dtype", 1) != 1:
+        raise call.refuse("another element type than float32")
+    return [Const(np.eye(rows, columns, int(call.attributes.get("k", 0))))]
+
+
+# ------------------------------------------------------------------ blocks and nearest neighbours
+def _depth_to_space(a: Array, call: Call) -> Array:
+    n, c, h, w = a.shape
+    b = int(call.attributes.get("blocksize", 0))
+    if call.text("mode", "DCR") == "CRD":
+        blocks = a.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        blocks = a.reshape(n, b, b, c // (b * b), h, w).transpose(0, 3, 4, 1, 5, 2)
+    return blocks.reshape(n, c // (b * b), h * b, w * b)
+
+
+def _space_to_depth(a: Array, call: Call) -> Array:
+    n, c, h, w = a.shape
+    b = int(call.attributes.get("blocksize", 0))
+    blocks = a.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+    return blocks.reshape(n, c * b * b, h // b, w // b)
 
 
 MOVEMENT: Mapping[str, Operator] = {
@@ -196,12 +248,18 @@ MOVEMENT: Mapping[str, Operator] = {
     "Squeeze": _move(_squeeze),
     "Unsqueeze": _move(_unsqueeze),
     "Slice": _move(_slice),
-    "Gather": _move(_gather),
+    "Compress": _move(_compress),
+    "DepthToSpace": _move(_depth_to_space),
+    "ReverseSequence": _move(_reverse_sequence),
+    "SpaceToDepth": _move(_space_to_depth),
     "Expand": _move(_expand),
     "Tile": _move(_tile),
     **dict.fromkeys(("Identity", "Dropout"), _identity),
     **dict.fromkeys(("Shape", "Size"), _shape),
-    "Cast": _cast,
+    **dict.fromkeys(("Mod", "BitShift"), _integers),
+    "EyeLike": _eye_like,
+    "Range": _range,
+    "Trilu": _trilu,
     "Concat": _concat,
     "Split": _split,
     "Pad": _pad,

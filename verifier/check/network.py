@@ -152,7 +152,7 @@ class Node:
         error: the true weights and bias differ from the stored ones by at most ``error`` relatively.
         roundings: float32 roundings of the original operator per product (level ``float32``); of a
             scalar node only whether the model rounds at all.
-        tensor: ONNX tensor that a nonlinear node belongs to.
+        names: of the ONNX node that a nonlinear node belongs to, and of that node's outputs.
     """
 
     size: int
@@ -163,7 +163,12 @@ class Node:
     function: Function = ()
     error: float = 0.0
     roundings: int = 0
-    tensor: str = ""
+    names: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.names[0] if self.names else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +228,6 @@ class Var:
         """Every element's flat index, in the tensor's shape."""
         return np.arange(self.size, dtype=np.int64).reshape(self.shape)
 
-    def seen_as(self, shape: Sequence[int]) -> Var:
-        """The same elements in another shape, which is another tensor to fusion."""
-        return self if tuple(shape) == self.shape else Var(self.node, tuple(shape), self.dtype)
-
 
 Value: TypeAlias = Const | Var
 
@@ -236,7 +237,7 @@ class Lowering:
 
     def __init__(self, inputs: int) -> None:
         self.nodes: list[Node] = [Node(inputs, Kind.INPUT)]
-        self.tensor = ""  # output of the ONNX node being lowered
+        self.names: tuple[str, ...] = ("",)  # of the ONNX node being lowered, and of its outputs
         self.lone: frozenset[int] = frozenset()  # nodes of its operands that nothing else reads
         self.marks: dict[int, Var] = {}  # node of a computed index -> the marks that it was read off
 
@@ -247,7 +248,7 @@ class Lowering:
         arrays = [node.bias] if node.bias is not None else []
         arrays += [m.weight for _, chain in node.terms for m in chain if isinstance(m, Scale | Dense)]
         if not all(np.isfinite(a).all() for a in arrays):
-            raise ModelInvalid(f"tensor '{self.tensor}': NaN or infinite weights; export the model again")
+            raise ModelInvalid(f"node '{self.names[0]}': NaN or infinite weights; export the model again")
         self.nodes.append(node)
         return len(self.nodes) - 1
 
@@ -272,13 +273,13 @@ class Lowering:
 
     def relu(self, x: Var) -> Var:
         """``max(x, 0)``: the next rectifier."""
-        node = Node(x.size, Kind.RELU, operands=(x.node,), tensor=self.tensor)
+        node = Node(x.size, Kind.RELU, operands=(x.node,), names=self.names)
         return Var(self._append(node), x.shape, x.dtype)
 
     def scalar(self, function: Function, x: Var, *, roundings: int = 0) -> Var:
         """``function(x)`` elementwise: the next scalar node."""
         node = Node(
-            x.size, Kind.SCALAR, operands=(x.node,), function=function, roundings=roundings, tensor=self.tensor
+            x.size, Kind.SCALAR, operands=(x.node,), function=function, roundings=roundings, names=self.names
         )
         return Var(self._append(node), x.shape, x.dtype)
 
@@ -286,19 +287,21 @@ class Lowering:
         """``x * y`` with numpy's broadcasting: the next product."""
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = (self.expanded(v, shape) for v in (x, y))
-        node = Node(
-            x.size, Kind.PRODUCT, operands=(x.node, y.node), roundings=roundings, tensor=self.tensor
-        )
+        node = Node(x.size, Kind.PRODUCT, operands=(x.node, y.node), roundings=roundings, names=self.names)
         return Var(self._append(node), shape, x.dtype)
 
     def expanded(self, x: Var, shape: tuple[int, ...]) -> Var:
         """``x`` broadcast to ``shape``."""
         return x if x.shape == shape else self.take(x, np.broadcast_to(x.index(), guard(shape)))
 
+    def reshape(self, x: Var, shape: Sequence[int]) -> Var:
+        """The same elements in another shape: another tensor to fusion, hence a node of its own."""
+        return x if tuple(shape) == x.shape else self.affine([(x, ())], shape)
+
     def take(self, x: Var, index: Array, fill: Array | None = None) -> Var:
         """Elements by flat index; -1 stands for ``fill`` (0)."""
         if index.size == x.size and np.array_equal(index.reshape(-1), np.arange(x.size)):
-            return x.seen_as(index.shape)
+            return self.reshape(x, index.shape)
         guard(index.shape)
         return self.affine([(x, (Take(index, x.size),))], index.shape, fill)
 

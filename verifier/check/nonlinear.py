@@ -50,9 +50,9 @@ class Relaxed(Protocol):
 class Context:
     """What a relaxation needs to know besides its operands' intervals."""
 
-    def __init__(self, to: Arithmetic, layout: Layout, node: int, choice: Choices) -> None:
+    def __init__(self, to: Arithmetic, layout: Layout, node: int, choice: Choices | None) -> None:
         self.to, self.layout, self.node = to, layout, node
-        self.choice = choice  # of the block's boxes
+        self.choice = choice  # of the block's boxes, where there is one
         self.table = to.array(np.arange(SLOPE_UNIT + 1) / SLOPE_UNIT)
 
     def part(self, array: Array, half: int = 0) -> Array:
@@ -87,7 +87,12 @@ class Rectifier:
 
     def push(self, a: Array, box: Array, choice: Choices | None) -> Pushed:
         c = self.context
-        chosen = c.part(c.choice.slopes)[box] if choice is None else c.part(choice.slopes)
+        if choice is not None:
+            chosen = c.part(choice.slopes)
+        elif c.choice is not None:
+            chosen = c.part(c.choice.slopes)[box]
+        else:
+            chosen = (self.low[box] >= 0) * np.intp(SLOPE_UNIT)
         positive = np.maximum(a, 0)
         negative = a - positive  # exact: one of the two is 0
         part = positive * c.table[chosen] + negative * self.slope[box]
@@ -114,7 +119,10 @@ def intercepts(to: Arithmetic, f: Function, low: Array, high: Array, slope: Arra
         return least(f, low, high, slope, exact=False)
     if rational(f):
         return least(f, low, high, slope, exact=True)
-    ends = [np.asarray(np.frompyfunc(g, 1, 1)(v), np.float64) for g, v in ((float_below, low), (float_above, high))]
+    ends = [
+        np.asarray(np.frompyfunc(g, 1, 1)(v), np.float64)
+        for g, v in ((float_below, low), (float_above, high))
+    ]
     found = least(f, ends[0], ends[1], slope.astype(np.float64), exact=False)
     if not np.isfinite(found).all():
         raise CertificateRejected("exact", "a function has no bound on a box; only floats may say so")
@@ -138,10 +146,23 @@ class Curve:
     def own(self) -> tuple[Array, ...]:
         """The boxes' own lines: slopes and intercepts below, then above; found when first asked for."""
         if self._lines is None:
-            c = self.context
-            below, above = (c.to.array(np.asarray(c.part(c.choice.lines, half), np.float64)) for half in (0, 1))
-            self._lines = (below, self._intercept(below, above=False), above, self._intercept(above, above=True))
+            below, above = self._slopes()
+            self._lines = (
+                below,
+                self._intercept(below, above=False),
+                above,
+                self._intercept(above, above=True),
+            )
         return self._lines
+
+    def _slopes(self) -> tuple[Array, Array]:
+        """The boxes' own; flat lines where there is no choice."""
+        c = self.context
+        if c.choice is None:
+            flat = c.to.array(np.zeros(self.low.shape))
+            return flat, flat
+        below, above = (c.to.array(np.asarray(c.part(c.choice.lines, half), np.float64)) for half in (0, 1))
+        return below, above
 
     def _intercept(self, slope: Array, *, above: bool) -> Array:
         if above:
@@ -163,7 +184,9 @@ class Curve:
                 shift[mask] = self._of_rows(slope[mask], box, mask, above=above)
         shift = np.where(used, shift, 0)
         part, size = a * slope, np.abs(a)
-        error = to.gamma(0) * dot(np.abs(part), self.mag[box]) + to.gamma(a.shape[1]) * dot(size, np.abs(shift))
+        error = to.gamma(0) * dot(np.abs(part), self.mag[box]) + to.gamma(a.shape[1]) * dot(
+            size, np.abs(shift)
+        )
         return Pushed((part,), dot(a, shift), error)
 
     def _of_rows(self, slope: Array, box: Array, mask: Array, *, above: bool) -> Array:
@@ -185,9 +208,10 @@ class Curve:
 
     def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:
         """``s z + [b, b']`` with the mean slope of the boxes' lines, as a float32 number."""
-        (f,), c, to = forms, self.context, self.context.to
+        (f,), to = forms, self.context.to
         with np.errstate(all="ignore"):
-            mean = (c.part(c.choice.lines, 0) + c.part(c.choice.lines, 1)) / 2
+            below, above = self._slopes()
+            mean = np.asarray((below + above) / 2, np.float64)
             single = mean.astype(np.float32).astype(np.float64)
         slope = to.array(np.where(np.isfinite(single), single, 0.0))
         below, above = self._intercept(slope, above=False), self._intercept(slope, above=True)
@@ -245,11 +269,20 @@ class Product:
         size = np.abs(p) * np.maximum(-xl, xu) + np.abs(q) * np.maximum(-yl, yu)
         return p, q, found, size
 
+    def _mixes(self, box: Array, choice: Choices | None) -> tuple[Array, Array]:
+        """Of lower and upper planes, for every row; even ones where there is no choice."""
+        c = self.context
+        if choice is not None:
+            return c.part(choice.mixes, 0), c.part(choice.mixes, 1)
+        if c.choice is not None:
+            return c.part(c.choice.mixes, 0)[box], c.part(c.choice.mixes, 1)[box]
+        even = np.full((len(box), self.x[0].shape[1]), SLOPE_UNIT // 2)
+        return even, even
+
     def push(self, a: Array, box: Array, choice: Choices | None) -> Pushed:
         to, c = self.context.to, self.context
         used, negative = (a != 0).astype(bool), (a < 0).astype(bool)
-        mixes = (c.part(c.choice.mixes, half)[box] if choice is None else c.part(choice.mixes, half) for half in (0, 1))
-        lower, upper = mixes
+        lower, upper = self._mixes(box, choice)
         p, q, shift, size = self._plane(box, c.table[np.where(negative, upper, lower)], negative)
         p, q, shift, size = (np.where(used, v, 0) for v in (p, q, shift, size))
         n = a.shape[1]
@@ -268,5 +301,3 @@ class Product:
         size = size + (f.reach + np.abs(f.centre) + f.radius) * np.abs(yc) + np.abs(xc * yc) + rx * ry
         steep = np.abs(xc) + np.abs(yc)
         return rows, centre, radius + to.gamma(8) * size + floor * (1 + steep)
-
-

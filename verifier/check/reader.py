@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from bounds.errors import BadInput, CertificateInvalid, CertificateRejected, Lim
 from verifier.check.network import Array
 from verifier.verdict import Semantics, Status
 
-FORMAT, VERSION = "surebound-certificate", 1
+FORMAT, VERSION = "surebound-certificate", 2
 MAX_JSON = 1 << 28
 MAX_BYTES = 1 << 33  # of all arrays together, decompressed
 ARRAYS: Mapping[str, tuple[str, str]] = {
-    # name -> element type, shape: T nodes, E evidence, B boxes, L rectifiers, N neurons, P packed
+    # name -> element type, shape: T nodes, E evidence, B boxes; N neurons, S lines of scalar elements,
+    # P planes of products; n, s, p: bytes of bits of neurons, scalar elements and operands of products
     "node_dim": ("<i4", "T"),
     "node_at": ("<f8", "T"),
     "node_left": ("<i4", "T"),
@@ -30,14 +31,23 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
     "ev_row": ("<i4", "E"),
     "ev_exact": ("|u1", "E"),
     "ev_slopes": ("|u1", "EN"),
+    "ev_lines": ("<f4", "ES"),
+    "ev_mixes": ("|u1", "EP"),
     "box_node": ("<i4", "B"),
-    "box_slopes": ("|u1", "BP"),
-    "box_refined": ("|u1", "BP"),
+    "box_slopes": ("|u1", "Bn"),
+    "box_lines": ("<f4", "BS"),
+    "box_mixes": ("|u1", "BP"),
+    "box_refined": ("|u1", "Bn"),
+    "box_refined_scalars": ("|u1", "Bs"),
+    "box_refined_products": ("|u1", "Bp"),
 }
 _KEYS = {
     "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,
-    "relus": list, "producer": dict, "root_precision": int, "forward": bool,
+    "relus": list, "scalars": list, "products": list, "producer": dict, "root_precision": int, "forward": bool,
 }  # fmt: skip
+
+
+Listed: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,9 @@ class Certificate:
     language: str
     property_sha256: str
     property_text: str
-    relus: tuple[tuple[str, int], ...]
+    relus: Listed
+    scalars: Listed
+    products: Listed
     forward: bool
     witness: Mapping[str, Any]
     arrays: Mapping[str, Array]
@@ -94,10 +106,14 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
     wanted = {"certificate.json"} | (set() if sat else {f"arrays/{name}.npy" for name in ARRAYS})
     if set(files) != wanted:
         _invalid(f"holds {sorted(set(files) ^ wanted)[:4]} too many or too few")
-    relus = tuple((_text(r, "tensor"), _count(r, "size")) for r in document["relus"])
-    neurons = sum(n for _, n in relus)
+    listed: list[Listed] = [
+        tuple((_text(r, "tensor"), _count(r, "size")) for r in document[key])
+        for key in ("relus", "scalars", "products")
+    ]
     arrays: dict[str, Array] = {}
-    sizes = {"L": len(relus), "N": neurons, "P": (neurons + 7) // 8}
+    counts = [sum(n for _, n in part) for part in listed]
+    sizes = {"N": counts[0], "S": 2 * counts[1], "P": 2 * counts[2]}
+    sizes |= {"n": _bytes(counts[0]), "s": _bytes(counts[1]), "p": _bytes(2 * counts[2])}
     for name in () if sat else ARRAYS:
         with archive.open(f"arrays/{name}.npy") as stream:
             arrays[name] = _array(stream, name, sizes)
@@ -109,11 +125,15 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
         _text(prop, "language"),
         _text(prop, "sha256"),
         _text(prop, "text"),
-        relus,
+        *listed,
         document["forward"],
         document.get("witness", {}),
         arrays,
     )
+
+
+def _bytes(bits: int) -> int:
+    return (bits + 7) // 8
 
 
 def _json(data: bytes) -> dict[str, Any]:
@@ -178,7 +198,10 @@ def _array(stream: IO[bytes], name: str, sizes: dict[str, int]) -> Array:
     data = stream.read(count)
     if len(data) != count or stream.read(1):
         _invalid(f"{name}: holds less or more than its shape says")
-    return np.frombuffer(data, found).reshape(shape)
+    array = np.frombuffer(data, found).reshape(shape)
+    if name.endswith("lines") and not np.isfinite(array).all():
+        _invalid(f"{name}: holds a slope that is not finite")
+    return array
 
 
 def reject(step: str, detail: str) -> NoReturn:

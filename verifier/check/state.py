@@ -117,15 +117,6 @@ class Layout:
         at = self.start[i] + half * self.total[node.kind]
         return array[:, at : at + node.size]
 
-    def first(self, boxes: int) -> Choices:
-        """Choices where none are given: slopes 0 and even mixtures."""
-        sizes = [self.total[kind] for kind in (Kind.RELU, Kind.SCALAR, Kind.PRODUCT)]
-        return Choices(
-            np.zeros((boxes, sizes[0]), np.uint8),
-            np.zeros((boxes, 2 * sizes[1])),
-            np.full((boxes, 2 * sizes[2]), 64, np.uint8),
-        )
-
 
 def forward(chain: Chain, x: Array) -> Array:
     """The chain applied to the last axis."""

@@ -13,6 +13,7 @@ from bounds.io.context import Builder
 from bounds.io.onnx_ops import (
     affine,
     arithmetic,
+    attention,
     average,
     constant,
     conv,
@@ -35,6 +36,7 @@ from bounds.io.onnx_ops import (
 BUILDERS: Mapping[str, Builder] = {
     **affine.BUILDERS,
     **arithmetic.BUILDERS,
+    **attention.BUILDERS,
     **average.BUILDERS,
     **constant.BUILDERS,
     **conv.BUILDERS,

@@ -6,21 +6,24 @@ two is used (:mod:`bounds.io.fusion`).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, as_expr, call as apply, const
+from bounds.expression import Expr, Fn, X, const
+from bounds.expression import call as apply
 from bounds.graph import UNMODELLED, Array
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
-from bounds.io.fusion import Form, number_of, product_form
+from bounds.io.fusion import number_of, operation, product_form
 from bounds.io.values import Const, Value, Var
 
 _DISTINCT_EXPONENTS = 64
 _RECIPROCAL = 1.0 / X
+_TRUNC = apply(Fn.TRUNC, X)
 
 
 def _add(ctx: Context, call: Call) -> list[Value]:
@@ -38,8 +41,7 @@ def sum_of(ctx: Context, a: Value, b: Value, sign: float) -> Value:
         if folded is not None:
             return folded
         a = ctx.variable(a)
-    form: Form = (lambda u, v: u + v) if sign > 0 else (lambda u, v: u - v)
-    return ctx.fuse(form, [a, b], lambda: _sum_of_two(ctx, a, b, sign))
+    return ctx.fuse(operation(Fn.ADD if sign > 0 else Fn.SUB), [a, b], lambda: _sum_of_two(ctx, a, b, sign))
 
 
 def _sum_of_two(ctx: Context, a: Value, b: Value, sign: float) -> Var:
@@ -103,9 +105,14 @@ def _div(ctx: Context, call: Call) -> list[Value]:
                 return [folded]
     x, y = ctx.variable(a) if isinstance(b, Const) else a, b
     dtype = next(v.dtype for v in (x, y) if isinstance(v, Var))
-    quotient = ctx.fuse(lambda u, v: u / v, [x, y], lambda: _quotient(ctx, call, x, y))
-    # integers are divided toward zero
-    return [quotient if dtype.startswith("float") else ctx.apply(apply(Fn.TRUNC, X), quotient, roundings=0)]
+    if dtype.startswith("float"):
+        return [ctx.fuse(operation(Fn.DIV), [x, y], lambda: _quotient(ctx, call, x, y))]
+    return [ctx.fuse(_truncated, [x, y], lambda: ctx.apply(_TRUNC, _quotient(ctx, call, x, y), roundings=0))]
+
+
+def _truncated(u: Expr, v: Expr) -> Expr:
+    """Integers are divided toward zero."""
+    return apply(Fn.TRUNC, u / v)
 
 
 def _quotient(ctx: Context, call: Call, a: Value, b: Value) -> Var:
@@ -117,16 +124,14 @@ def _quotient(ctx: Context, call: Call, a: Value, b: Value) -> Var:
     inverse = values.reciprocal(replace(b, data=_real(b)))
     if inverse is None:
         raise call.unsupported(f"divisor '{b.name}' is outside the range in which 1/x is accurate")
-    return ctx.scale(
-        ctx.variable(a), inverse.data, 0.0, roundings=1 + b.roundings, error=inverse.error
-    )
+    return ctx.scale(ctx.variable(a), inverse.data, 0.0, roundings=1 + b.roundings, error=inverse.error)
 
 
 def _neg(ctx: Context, call: Call) -> list[Value]:
     x = call.operand(0)
     if isinstance(x, Const):
         return [values.negate(x)]
-    return [ctx.fuse(lambda e: -e, [x], lambda: ctx.scale(x, -1.0, 0.0), roundings=0)]
+    return [ctx.fuse(operation(Fn.NEG), [x], lambda: ctx.scale(x, -1.0, 0.0), roundings=0)]
 
 
 def _reciprocal(ctx: Context, call: Call) -> list[Value]:
@@ -154,7 +159,7 @@ def _mean(ctx: Context, call: Call) -> list[Value]:
     def lower() -> Var:
         return ctx.scale(total, 1.0 / n, 0.0, roundings=2, error=inverse_error(n))
 
-    return [ctx.fuse(lambda e: e / float(n), [total], lower) if inverse_error(n) == 0 else lower()]
+    return [ctx.fuse(partial(_divided, n), [total], lower) if inverse_error(n) == 0 else lower()]
 
 
 def _sum_all(ctx: Context, call: Call) -> Value:
@@ -169,7 +174,15 @@ def _sum_all(ctx: Context, call: Call) -> Value:
         count = len(operands)
         return ctx.combine([ctx.variable(x) for x in operands], [1.0] * count, roundings=count)
 
-    return ctx.fuse(lambda *parts: reduce(lambda u, v: u + v, parts), operands, lower)
+    return ctx.fuse(_total, operands, lower)
+
+
+def _divided(n: int, e: Expr) -> Expr:
+    return e / float(n)
+
+
+def _total(*parts: Expr) -> Expr:
+    return reduce(operator.add, parts)
 
 
 def inverse_error(n: int) -> float:
@@ -194,8 +207,8 @@ def _pow(ctx: Context, call: Call) -> list[Value]:
         raise call.unsupported(
             f"{len(distinct)} different exponents in one tensor; at most {_DISTINCT_EXPONENTS} finite ones"
         )
-    return [ctx.choose([_constant_power(ctx, x, float(p)) for p in distinct],
-                       np.searchsorted(distinct, np.broadcast_to(_real(exponent), x.shape)))]  # fmt: skip
+    which = np.searchsorted(distinct, np.broadcast_to(_real(exponent), x.shape))
+    return [ctx.choose([_constant_power(ctx, x, float(p)) for p in distinct], which)]
 
 
 def _folded_power(base: Const, exponent: Const) -> Const | None:
@@ -208,8 +221,12 @@ def _folded_power(base: Const, exponent: Const) -> Const | None:
 def _constant_power(ctx: Context, x: Var, p: float) -> Var:
     """``x ** p``; the zeroth and first power are affine."""
     if p == 0:
-        return ctx.fuse(lambda e: 0.0 * e + 1.0, [x], lambda: ctx.scale(x, 0.0, 1.0), roundings=0)
+        return ctx.fuse(_one, [x], lambda: ctx.scale(x, 0.0, 1.0), roundings=0)
     return x if p == 1 else ctx.apply(X**p, x)
+
+
+def _one(e: Expr) -> Expr:
+    return 0.0 * e + 1.0
 
 
 def _general_power(ctx: Context, call: Call, base: Value, y: Var) -> Var:

@@ -1,7 +1,8 @@
 """Averages and p-norms over windows, lowered to depthwise convolutions.
 
-An average of n is a sum (n roundings) and one division or product with a rounded 1/n (2). A p-norm is the
-elementwise power (``|x|``, or SCALAR ``x^2``, or SCALAR ``|x|^p``), the sum, and a SCALAR root (none for p = 1).
+An average of n is a sum (n roundings) and one division or product with a rounded 1/n (2). A p-norm is
+the elementwise power (``|x|``, or SCALAR ``x^2``, or SCALAR ``|x|^p``), the sum, and a SCALAR root (none for
+p = 1).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bounds.expression import Fn, X, call as apply_fn
-from bounds.graph import Array, Op
+from bounds.expression import Fn, X
+from bounds.expression import call as apply_fn
+from bounds.graph import Array
 from bounds.io.context import Builder, Call, Context
 from bounds.io.onnx_ops.arithmetic import inverse_error
 from bounds.io.onnx_ops.conv import Filter, Window, convolve, window_of
@@ -51,7 +53,7 @@ def _counted(window: Window, spatial: tuple[int, ...], *, include: bool) -> tupl
     return counts, replace(window, after=tuple(after))
 
 
-def _windows(  # noqa: PLR0913 - a depthwise convolution with one number
+def _windows(
     ctx: Context, call: Call, x: Var, window: Window, weight: float, roundings: int, error: float
 ) -> Var:
     """``weight`` times the sum of every window."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bounds.graph import Array, Op
-from bounds.io import values
+from bounds.graph import Array
 from bounds.io.context import Builder, Call, Context
 from bounds.io.values import Const, Value, Var
 
@@ -114,7 +113,10 @@ def _unique(ctx: Context, call: Call) -> list[Value]:
         found = np.take(found, order, 0 if axis is None else axis)
         first, counts = first[order], counts[order]
         inverse = np.argsort(order)[inverse]
-    return [replace(x, data=found), *(Const(np.asarray(v, np.int64), "int64") for v in (first, inverse, counts))]
+    return [
+        replace(x, data=found),
+        *(Const(np.asarray(v, np.int64), "int64") for v in (first, inverse, counts)),
+    ]
 
 
 def cast_constant(x: Const, target: str) -> Const:

@@ -136,9 +136,7 @@ def _fold_depth(ctx: Context, x: Var, depth: Array) -> Var:
     return ctx.take(x, index.reshape(n * out, c * kernel, height, width))
 
 
-def _planar_node(  # noqa: PLR0913 - one primitive
-    ctx: Context, call: Call, op: Op, x: Var, params: dict[str, Any], filters: Filter
-) -> Var:
+def _planar_node(ctx: Context, call: Call, op: Op, x: Var, params: dict[str, Any], filters: Filter) -> Var:
     if len(x.shape) == 3:
         x = ctx.reshape(x, (*x.shape[:2], 1, x.shape[2]))
         params["weight"] = params["weight"][:, :, None, :]
@@ -238,14 +236,18 @@ def _conv_transpose(ctx: Context, call: Call) -> list[Value]:
     if len(x.shape) == 5:
         x = _fold_depth(ctx, x, _sources(window, x.shape[2]))
         data = np.moveaxis(data, 2, 1).reshape(-1, data.shape[1], *data.shape[3:])
-    params |= {"weight": data, "output_padding": ((0,) + extra)[-2:]}
+    params |= {"weight": data, "output_padding": (0, *extra)[-2:]}
     y = _planar_node(ctx, call, Op.CONV_TRANSPOSE, x, params, filters)
     return [_plus_bias(ctx, _unfold_depth(ctx, y, window), bias)]
 
 
 def _sources(window: Window, size: int) -> Array:
-    """``(kernel, out)``: which input position along the depth reaches an output by a kernel position, or -1."""
-    reach = np.arange(window.out[0]) + window.before[0] - np.arange(window.kernel[0])[:, None] * window.dilations[0]
+    """``(kernel, out)``: the input position along the depth that a kernel position leads to an output, or -1."""
+    reach = (
+        np.arange(window.out[0])
+        + window.before[0]
+        - np.arange(window.kernel[0])[:, None] * window.dilations[0]
+    )
     at, rest = np.divmod(reach, window.strides[0])
     return np.where((rest == 0) & (at >= 0) & (at < size), at, -1)
 

@@ -44,7 +44,9 @@ def _einsum(ctx: Context, call: Call) -> list[Value]:
     return [ctx.move(result.value, lambda a: np.transpose(a, order))]
 
 
-def _labels(equation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def _labels(
+    equation: str, shapes: Sequence[tuple[int, ...]]
+) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
     """Labels of every operand's axes and of the output's; those of an ellipsis are ``.0``, ``.1``, ..."""
     sides = equation.replace(" ", "").split("->")
     parts = sides[0].split(",")
@@ -55,7 +57,11 @@ def _labels(equation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[tupl
     for part, shape in zip(parts, shapes, strict=True):
         before, dots, after = part.partition("...")
         hidden = len(shape) - len(before) - len(after) if dots else 0
-        if hidden < 0 or len(before) + len(after) + hidden != len(shape) or not (before + after + "a").isalpha():
+        if (
+            hidden < 0
+            or len(before) + len(after) + hidden != len(shape)
+            or not (before + after + "a").isalpha()
+        ):
             raise ValueError(f"equation '{equation}' for a tensor of shape {list(shape)}")
         widest = max(widest, hidden)
         # broadcasting aligns the hidden axes at the right
@@ -93,7 +99,7 @@ def _summed_out(ctx: Context, term: _Term, wanted: set[str]) -> _Term:
     return _Term(y, tuple(name for name in term.labels if name in wanted))
 
 
-def _contract(  # noqa: PLR0913 - two terms and what to keep of them
+def _contract(
     ctx: Context, call: Call, a: _Term, b: _Term, wanted: set[str], sizes: Mapping[str, int]
 ) -> _Term:
     """The product of two terms, summed over the labels that nothing else wants."""
@@ -119,7 +125,7 @@ def _contract(  # noqa: PLR0913 - two terms and what to keep of them
 def _arranged(
     ctx: Context, term: _Term, labels: Sequence[str], sizes: Mapping[str, int], *, spread: bool = True
 ) -> Value:
-    """The term with axes in the order of ``labels``, new axes repeated (or, without ``spread``, of size 1)."""
+    """The term with axes in the order of ``labels``, new ones repeated (without ``spread``: of size 1)."""
     order = [term.labels.index(name) for name in labels if name in term.labels]
     own = [name in term.labels for name in labels]
     full = [sizes[name] for name in labels]

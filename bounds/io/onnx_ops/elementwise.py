@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, call as apply, const
+from bounds.expression import Expr, Fn, X, const
+from bounds.expression import call as apply
 from bounds.graph import Array
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
@@ -26,7 +27,11 @@ _SIXTH = float(np.float32(1 / 6))  # HardSwish is defined by HardSigmoid with th
 
 
 def _plain(fn: Fn) -> Formula:
-    return lambda call: apply(fn, X)
+    def formula(call: Call) -> Expr:
+        del call
+        return apply(fn, X)
+
+    return formula
 
 
 def _attribute(call: Call, name: str, default: float) -> float:

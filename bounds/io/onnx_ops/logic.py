@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, call as apply, const
+from bounds.expression import Expr, Fn, X
+from bounds.expression import call as apply
 from bounds.graph import Array, Op
 from bounds.io.context import Builder, Call, Context
-from bounds.io.onnx_ops.arithmetic import sum_of
+from bounds.io.fusion import operation
 from bounds.io.onnx_ops.constant import ELEMENT_TYPES, MANTISSA, cast_constant, known
 from bounds.io.onnx_ops.relu import absolute, extremum
 from bounds.io.values import Const, Value, Var
@@ -56,7 +57,9 @@ def _is_zero(value: Value) -> bool:
 def _difference(ctx: Context, a: Value, b: Value) -> Var:
     """``a - b`` where the model only compares."""
     if isinstance(b, Const):
-        return ctx.scale(ctx.variable(a), 1.0, -b.data.astype(np.float64), roundings=b.roundings, error=b.error)
+        return ctx.scale(
+            ctx.variable(a), 1.0, -b.data.astype(np.float64), roundings=b.roundings, error=b.error
+        )
     if isinstance(a, Const):
         return ctx.scale(b, -1.0, a.data.astype(np.float64), roundings=a.roundings, error=a.error)
     return ctx.combine([a, b], [1.0, -1.0])
@@ -72,11 +75,11 @@ def _not(ctx: Context, call: Call) -> list[Value]:
     x = call.operand(0)
     if isinstance(x, Const):
         return _decided(call, np.logical_not)
-    return [_affine(ctx, x, -1.0, 1.0, lambda e: 1.0 - e)]
+    return [ctx.fuse(_complement, [x], lambda: ctx.scale(x, -1.0, 1.0), roundings=0)]
 
 
-def _affine(ctx: Context, x: Var, scale: Array | float, shift: Array | float, form: Callable[[Expr], Expr]) -> Var:
-    return ctx.fuse(form, [x], lambda: ctx.scale(x, scale, shift), roundings=0)
+def _complement(e: Expr) -> Expr:
+    return 1.0 - e
 
 
 def _logic(
@@ -106,13 +109,17 @@ def _either(ctx: Context, a: Var, b: Var) -> Var:
     return extremum(ctx, a, b, largest=True)
 
 
+def _distance(u: Expr, v: Expr) -> Expr:
+    return apply(Fn.ABS, u - v)
+
+
 def _one_of(ctx: Context, a: Var, b: Var) -> Var:
     """``|a - b|``."""
 
     def lower() -> Var:
         return absolute(ctx, ctx.combine([a, b], [1.0, -1.0]))
 
-    return ctx.fuse(lambda u, v: apply(Fn.ABS, u - v), [a, b], lower, roundings=0)
+    return ctx.fuse(_distance, [a, b], lower, roundings=0)
 
 
 def _where(ctx: Context, call: Call) -> list[Value]:
@@ -121,8 +128,8 @@ def _where(ctx: Context, call: Call) -> list[Value]:
         return [_selected(ctx, known(call, 0).data, a, b)]
     if isinstance(b, Var) and ctx.nan_tests.get(c.node) == b.node and a.shape in ((), b.shape):
         return [b]  # where b is a number; where it is not, nothing is proved about it
-    return [ctx.fuse(lambda *e: apply(Fn.WHERE, *e), [c, a, b], lambda: _blend(ctx, c, a, b), roundings=0,
-                     dtype=a.dtype)]  # fmt: skip
+    form = operation(Fn.WHERE)
+    return [ctx.fuse(form, [c, a, b], lambda: _blend(ctx, c, a, b), roundings=0, dtype=a.dtype)]
 
 
 def _blend(ctx: Context, c: Var, a: Value, b: Value) -> Var:
@@ -185,7 +192,7 @@ def _converted(ctx: Context, call: Call, target: str) -> Value:
     if target == x.dtype:
         return x
     if target == "bool":
-        return ctx.fuse(lambda e: 1.0 - apply(Fn.ZERO, e), [x], lambda: _nonzero(ctx, x), roundings=0, dtype="bool")
+        return ctx.fuse(_is_not_zero, [x], lambda: _nonzero(ctx, x), roundings=0, dtype="bool")
     if target in _WIDE:
         if x.dtype not in _FLOATS:
             return replace(x, dtype=target)
@@ -200,6 +207,10 @@ def _converted(ctx: Context, call: Call, target: str) -> Value:
         )
     # whole numbers: arithmetic on them is charged as if it rounded, which covers the rounding here
     return replace(x, dtype=target)
+
+
+def _is_not_zero(e: Expr) -> Expr:
+    return 1.0 - apply(Fn.ZERO, e)
 
 
 def _nonzero(ctx: Context, x: Var) -> Var:

@@ -14,7 +14,10 @@ import numpy as np
 
 from bounds.graph import Array, Op
 from bounds.io.context import Builder, Call, Context
+from bounds.io.onnx_ops.lanes import positive_axis
+from bounds.io.onnx_ops.scatter import scatter_nd
 from bounds.io.onnx_ops.select import gather_by_variable
+from bounds.io.onnx_ops.window import scatter_by_variable, slice_by_variable
 from bounds.io.values import Const, Value, Var
 
 
@@ -115,6 +118,9 @@ def _split(ctx: Context, call: Call) -> list[Value]:
 
 def _slice(ctx: Context, call: Call) -> list[Value]:
     x = call.operand(0)
+    bounds = [call.optional(1), call.optional(2)]
+    if any(isinstance(b, Var) for b in bounds):
+        return [_slice_at_computed_place(ctx, call, x)]
     starts, ends = call.integers("starts", 1), call.integers("ends", 2)
     if starts is None or ends is None:
         raise ValueError("starts or ends are missing")
@@ -126,6 +132,26 @@ def _slice(ctx: Context, call: Call) -> list[Value]:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         parts[axis] = _clamped(x.shape[axis], start, end, step)
     return [ctx.move(x, lambda a: a[tuple(parts)])]
+
+
+def _slice_at_computed_place(ctx: Context, call: Call, x: Value) -> Value:
+    starts, ends = call.operand(1), call.operand(2)
+    if set(call.integers("steps", 4) or (1,)) != {1} or starts.shape != ends.shape:
+        raise call.unsupported("a computed slice with a step; export with fixed shapes")
+    axes = call.integers("axes", 3) or tuple(range(starts.shape[0]))
+    return slice_by_variable(ctx, call, x, (starts, ends), [positive_axis(a, len(x.shape)) for a in axes])
+
+
+def _scatter_nd(ctx: Context, call: Call) -> list[Value]:
+    x, index, updates = (call.operand(i) for i in range(3))
+    if not isinstance(index, Var):
+        return scatter_nd(ctx, call)
+    if not (isinstance(x, Const) and isinstance(updates, Const) and x.exact and updates.exact):
+        raise call.unsupported("computed indices with data or updates that are not constants")
+    if call.text("reduction", "none") != "none" or np.any(updates.data != updates.data.flat[0]):
+        raise call.unsupported("computed indices with a reduction or with different updates")
+    value = replace(updates, data=updates.data.reshape(-1)[0])
+    return [scatter_by_variable(ctx, call, x, index, value)]
 
 
 def _clamped(size: int, start: int, end: int, step: int) -> slice:
@@ -249,6 +275,7 @@ BUILDERS: Mapping[str, Builder] = {
     "Pad": _pad,
     "Reshape": _reshape,
     "ReverseSequence": _reverse_sequence,
+    "ScatterND": _scatter_nd,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,

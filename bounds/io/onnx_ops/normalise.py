@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, call as apply_fn, const
+from bounds.expression import Expr, Fn, X, const
+from bounds.expression import call as apply_fn
 from bounds.graph import UNMODELLED
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
@@ -54,7 +55,9 @@ def _centred(ctx: Context, x: Var) -> Var:
     return ctx.combine([x, _mean(ctx, x)], [1.0, -1.0], roundings=UNMODELLED)
 
 
-def _standard(ctx: Context, x: Var, epsilon: float, *, centre: bool, outer: Expr = _INVERSE_ROOT) -> _Standard:
+def _standard(
+    ctx: Context, x: Var, epsilon: float, *, centre: bool, outer: Expr = _INVERSE_ROOT
+) -> _Standard:
     """``c * outer(mean(c^2) + epsilon)`` with c the (centred) rows."""
     n = x.shape[1]
     if n == 0:

@@ -1,6 +1,6 @@
 """Quantisation: exactly the staircase ``clip(round(x / scale) + zero_point)``, halves to even.
 
-Normal form: with one scale and zero point, one SCALAR ``clip(round(x / s) + z, lo, hi)``; with one of them per
+Normal form: with one scale and zero point, one SCALAR ``clip(round(x / s) + z, lo, hi)``; with one per
 channel a SCALE by ``1 / s``, SCALAR ``round``, SCALE ``+ z`` and SCALAR clip. Dequantisation is affine.
 A quantised value is a whole-number tensor. Operators on such tensors (QLinearConv, ...) subtract zero
 points, apply the convolution or matrix product exactly, and quantise ``x * (a b) / y``; runtimes multiply by
@@ -15,7 +15,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, call as apply_fn, const
+from bounds.expression import Expr, Fn, X, const
+from bounds.expression import call as apply_fn
 from bounds.graph import UNMODELLED, Array
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
@@ -71,7 +72,7 @@ def _quantize(ctx: Context, call: Call) -> list[Value]:
     return [quantized(ctx, call, x, const(1.0), scale, zero, roundings=1)]
 
 
-def quantized(  # noqa: PLR0913 - a value, its factor and the target's two parameters
+def quantized(
     ctx: Context, call: Call, x: Var, factor: Expr, scale: Const, zero: Const, *, roundings: int
 ) -> Var:
     """``clip(round(x * factor / scale) + zero)`` as a whole-number node; ``factor`` is a constant."""
@@ -147,7 +148,7 @@ def _dynamic_quantize(ctx: Context, call: Call) -> list[Value]:
 
 
 def _offset(ctx: Context, call: Call, i: int, zero_at: int, axis: int) -> Value:
-    """Operand ``i`` less its zero point (a number, or one per element of ``axis``), exactly, as real numbers."""
+    """Operand ``i`` less its zero point (one number, or one per element of ``axis``), exactly."""
     x, zero = call.operand(i), call.constant(zero_at, "zero point")
     data = np.zeros(()) if zero is None else zero.data.astype(np.float64)
     if data.size > 1:
@@ -183,7 +184,9 @@ def _requantized(ctx: Context, call: Call, y: Var, factors: tuple[int, int], tar
         raise call.unsupported("scales outside the range of accurate arithmetic")
     scale, zero = (replace(c, data=c.data.reshape(())) for c in (scale, zero))
     if product.data.size == 1:
-        return quantized(ctx, call, y, const(float(product.data.reshape(()))), scale, zero, roundings=UNMODELLED)
+        return quantized(
+            ctx, call, y, const(float(product.data.reshape(()))), scale, zero, roundings=UNMODELLED
+        )
     axis = 1 if call.op_type == "QLinearConv" else len(y.shape) - 1
     along = product.data.reshape([-1 if k == axis else 1 for k in range(len(y.shape))])
     ratio = values.divide(replace(product, data=along), scale)

@@ -1,7 +1,6 @@
 """RNN, LSTM and GRU, unrolled over their fixed sequence length.
 
-Per step and direction: one LINEAR of the concatenated ``[x_t, h]`` (of ``x_t`` alone in a first step from zero)
-for all gates with the input's biases, a SCALE that adds the recurrent biases (left out where all are zero),
+Per step and direction: one LINEAR of the concatenated ``[x_t, h]`` (of ``x_t`` alone where h is zero) for all gates with the input's biases, a SCALE that adds the recurrent biases (left out where all are zero),
 then the gates. SCALAR and MUL nodes per step, in order:
 
 * RNN: ``h = f(.)``.
@@ -22,14 +21,22 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, call as apply_fn, compose, const
+from bounds.expression import Expr, Fn, X, compose, const
+from bounds.expression import call as apply_fn
 from bounds.graph import Array, Op
 from bounds.io.context import Builder, Call, Context
 from bounds.io.values import Const, Value, Var
 
 _DEFAULTS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
 _GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
-_ALPHA = {"LeakyRelu": 0.01, "Elu": 1.0, "HardSigmoid": 0.2, "Affine": 1.0, "ScaledTanh": 1.0, "ThresholdedRelu": 1.0}
+_ALPHA = {
+    "LeakyRelu": 0.01,
+    "Elu": 1.0,
+    "HardSigmoid": 0.2,
+    "Affine": 1.0,
+    "ScaledTanh": 1.0,
+    "ThresholdedRelu": 1.0,
+}
 _BETA = {"HardSigmoid": 0.5, "ScaledTanh": 1.0, "Affine": 0.0}
 
 
@@ -39,16 +46,16 @@ def _clamped(e: Expr, low: float, high: float) -> Expr:
 
 _FORMULAS: Mapping[str, Callable[[float, float], Expr]] = {
     "Affine": lambda a, b: a * X + b,
-    "Elu": lambda a, b: apply_fn(Fn.WHERE, apply_fn(Fn.STEP, X), X, a * (apply_fn(Fn.EXP, X) - 1.0)),
+    "Elu": lambda a, _: apply_fn(Fn.WHERE, apply_fn(Fn.STEP, X), X, a * (apply_fn(Fn.EXP, X) - 1.0)),
     "HardSigmoid": lambda a, b: _clamped(a * X + b, 0.0, 1.0),
-    "LeakyRelu": lambda a, b: apply_fn(Fn.WHERE, apply_fn(Fn.STEP, X), X, a * X),
-    "Relu": lambda a, b: apply_fn(Fn.RELU, X),
+    "LeakyRelu": lambda a, _: apply_fn(Fn.WHERE, apply_fn(Fn.STEP, X), X, a * X),
+    "Relu": lambda _a, _b: apply_fn(Fn.RELU, X),
     "ScaledTanh": lambda a, b: a * apply_fn(Fn.TANH, b * X),
-    "Sigmoid": lambda a, b: apply_fn(Fn.SIGMOID, X),
-    "Softplus": lambda a, b: apply_fn(Fn.SOFTPLUS, X),
-    "Softsign": lambda a, b: X / (1.0 + apply_fn(Fn.ABS, X)),
-    "Tanh": lambda a, b: apply_fn(Fn.TANH, X),
-    "ThresholdedRelu": lambda a, b: apply_fn(Fn.WHERE, apply_fn(Fn.STRICT, X - a), X, const(0.0)),
+    "Sigmoid": lambda _a, _b: apply_fn(Fn.SIGMOID, X),
+    "Softplus": lambda _a, _b: apply_fn(Fn.SOFTPLUS, X),
+    "Softsign": lambda _a, _b: X / (1.0 + apply_fn(Fn.ABS, X)),
+    "Tanh": lambda _a, _b: apply_fn(Fn.TANH, X),
+    "ThresholdedRelu": lambda a, _: apply_fn(Fn.WHERE, apply_fn(Fn.STRICT, X - a), X, const(0.0)),
 }
 
 Activation: TypeAlias = "Callable[[Context, Var], Var]"
@@ -56,7 +63,7 @@ Activation: TypeAlias = "Callable[[Context, Var], Var]"
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """One direction: W ``(gates H, I)``, R ``(gates H, H)``, both biases ``(gates H,)``, peepholes ``(3 H,)``."""
+    """One direction: W ``(gates H, I)``, R ``(gates H, H)``, biases ``(gates H,)``, peepholes ``(3 H,)``."""
 
     w: Array
     r: Array
@@ -180,8 +187,16 @@ def _activations(call: Call, directions: int) -> list[list[Activation]]:
         if canonical is None:
             raise call.unsupported(f"activation {name}; use one of {', '.join(_FORMULAS)}")
         # the lists hold numbers only for the activations that take one
-        alpha = float(alphas.pop(0)) if canonical in _ALPHA and alphas else float(np.float32(_ALPHA.get(canonical, 0)))
-        beta = float(betas.pop(0)) if canonical in _BETA and betas else float(np.float32(_BETA.get(canonical, 0)))
+        alpha = (
+            float(alphas.pop(0))
+            if canonical in _ALPHA and alphas
+            else float(np.float32(_ALPHA.get(canonical, 0)))
+        )
+        beta = (
+            float(betas.pop(0))
+            if canonical in _BETA and betas
+            else float(np.float32(_BETA.get(canonical, 0)))
+        )
         found.append(_activation(_FORMULAS[canonical](alpha, beta), call.attributes.get("clip")))
     n = len(default)
     return [found[i * n : (i + 1) * n] for i in range(directions)]
@@ -211,7 +226,14 @@ def _weights(call: Call, directions: int) -> list[_Weights]:
     biases = np.zeros((directions, 2 * gates * hidden)) if b is None else b.data
     peepholes = np.zeros((directions, 3 * hidden)) if p is None else p.data
     return [
-        _Weights(w.data[d], r.data[d], biases[d, : gates * hidden], biases[d, gates * hidden :], peepholes[d], hidden)
+        _Weights(
+            w.data[d],
+            r.data[d],
+            biases[d, : gates * hidden],
+            biases[d, gates * hidden :],
+            peepholes[d],
+            hidden,
+        )
         for d in range(directions)
     ]
 
@@ -251,12 +273,23 @@ def _recurrent(ctx: Context, call: Call) -> list[Value]:
     return _outputs(ctx, call, runs, backwards, batch_first=batch_first, batch=batch)
 
 
-def _outputs(  # noqa: PLR0913 - the runs and their layout
-    ctx: Context, call: Call, runs: list[list[_State]], backwards: list[bool], *, batch_first: bool, batch: int
+def _outputs(
+    ctx: Context,
+    call: Call,
+    runs: list[list[_State]],
+    backwards: list[bool],
+    *,
+    batch_first: bool,
+    batch: int,
 ) -> list[Value]:
     """Y ``(T, D, B, H)``, the last hidden and (LSTM) cell states ``(D, B, H)``; batch first with layout 1."""
-    hidden = [[s.h for s in (states[::-1] if reverse else states)] for states, reverse in zip(runs, backwards, strict=True)]
-    y = _stacked(ctx, [h for step in zip(*hidden, strict=True) for h in step], (len(runs[0]), len(runs)), batch)
+    hidden = [
+        [s.h for s in (states[::-1] if reverse else states)]
+        for states, reverse in zip(runs, backwards, strict=True)
+    ]
+    y = _stacked(
+        ctx, [h for step in zip(*hidden, strict=True) for h in step], (len(runs[0]), len(runs)), batch
+    )
     last = _stacked(ctx, [states[-1].h for states in runs], (len(runs),), batch)
     outputs = [y, last]
     if call.op_type == "LSTM":

@@ -1,7 +1,7 @@
 """Reductions that are not affine: norms, products, logarithms of sums; and running sums.
 
-Normal form: the elementwise function (``|x| = 2 relu(x) - x`` or SCALAR ``x^2``), one SUM over the axes, then the
-outer function as a SCALAR. ReduceProd multiplies in a balanced tree of MUL (pairs 2i and 2i + 1, an odd
+Normal form: the elementwise function (``|x| = 2 relu(x) - x`` or SCALAR ``x^2``), one SUM over the axes, then
+the outer function as a SCALAR. ReduceProd multiplies in a balanced tree of MUL (pairs 2i and 2i + 1, an odd
 one out passes), the elements of the axes in C order.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bounds.expression import Expr, Fn, X, call as apply_fn
+from bounds.expression import Expr, Fn, X
+from bounds.expression import call as apply_fn
 from bounds.graph import Op
 from bounds.io.context import Builder, Call, Context
 from bounds.io.onnx_ops.affine import kept, reduce_axes

@@ -7,15 +7,17 @@ Internal steps count no float32 roundings: the original operators compare and se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from bounds.errors import ModelInvalid
-from bounds.expression import Expr, Fn, X, as_expr, call as apply
+from bounds.expression import Expr, Fn, X, as_expr
+from bounds.expression import call as apply
 from bounds.graph import Array
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
-from bounds.io.fusion import number_of
+from bounds.io.fusion import number_of, operation
 from bounds.io.onnx_ops.pool import maximum, minimum
 from bounds.io.values import Const, Value, Var
 
@@ -33,7 +35,7 @@ def _relu(ctx: Context, call: Call) -> list[Value]:
     if folded is not None:
         return [folded]
     x = ctx.variable(call.operand(0))
-    return [ctx.fuse(lambda e: apply(Fn.RELU, e), [x], lambda: ctx.relu(x), roundings=0)]
+    return [ctx.fuse(operation(Fn.RELU), [x], lambda: ctx.relu(x), roundings=0)]
 
 
 def _abs(ctx: Context, call: Call) -> list[Value]:
@@ -43,9 +45,7 @@ def _abs(ctx: Context, call: Call) -> list[Value]:
 
 def absolute(ctx: Context, x: Var) -> Var:
     """``|x| = 2 relu(x) - x``; one RELU node."""
-    return ctx.fuse(
-        lambda e: apply(Fn.ABS, e), [x], lambda: ctx.combine([ctx.relu(x), x], [2, -1]), roundings=0
-    )
+    return ctx.fuse(operation(Fn.ABS), [x], lambda: ctx.combine([ctx.relu(x), x], [2, -1]), roundings=0)
 
 
 def _leaky_relu(ctx: Context, call: Call) -> list[Value]:
@@ -57,7 +57,7 @@ def _leaky_relu(ctx: Context, call: Call) -> list[Value]:
         rest, error = _one_minus(np.asarray(slope))
         return ctx.combine([x, ctx.relu(x)], [slope, float(rest)], roundings=1, error=error)
 
-    return [ctx.fuse(lambda e: _leaky(slope, e), [x], lower)]
+    return [ctx.fuse(partial(_leaky, slope), [x], lower)]
 
 
 def _leaky(slope: float, e: Expr) -> Expr:
@@ -79,7 +79,7 @@ def _p_relu(ctx: Context, call: Call) -> list[Value]:
         return ctx.combine([falling, rising], [1, 1], roundings=1)
 
     number = number_of(slope, x.shape)
-    return [lower() if number is None else ctx.fuse(lambda e: _leaky(number, e), [x], lower)]
+    return [lower() if number is None else ctx.fuse(partial(_leaky, number), [x], lower)]
 
 
 def _one_minus(slope: Array) -> tuple[Array, float]:
@@ -168,7 +168,6 @@ def _step(ctx: Context, m: Value, other: Value, *, largest: bool) -> Value:
 
 def extremum(ctx: Context, m: Value, other: Value, *, largest: bool) -> Var:
     """The larger or the smaller of two, one of them a variable."""
-    fn = Fn.MAX if largest else Fn.MIN
 
     def lower() -> Var:
         sign = 1.0 if largest else -1.0  # min(m, c) = c - relu(c - m)
@@ -180,7 +179,7 @@ def extremum(ctx: Context, m: Value, other: Value, *, largest: bool) -> Var:
             return ctx.combine([other, excess], [1, sign])
         return (maximum if largest else minimum)(ctx, ctx.variable(m), ctx.variable(other))
 
-    return ctx.fuse(lambda u, v: apply(fn, u, v), [m, other], lower, roundings=0)
+    return ctx.fuse(operation(Fn.MAX if largest else Fn.MIN), [m, other], lower, roundings=0)
 
 
 def _max(ctx: Context, call: Call) -> list[Value]:

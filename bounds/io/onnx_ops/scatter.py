@@ -41,7 +41,7 @@ def _gather_elements(ctx: Context, call: Call) -> list[Value]:
 
 
 def _elements(index: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """Flat positions in a tensor of ``shape`` of what an index tensor of the same rank names along ``axis``."""
+    """Flat positions in a tensor of ``shape`` that an index tensor of its rank names along ``axis``."""
     if index.ndim != len(shape):
         raise ValueError(f"indices of rank {index.ndim} for a tensor of rank {len(shape)}")
     grid = list(np.indices(index.shape, sparse=True))
@@ -73,7 +73,8 @@ def _scatter_elements(ctx: Context, call: Call) -> list[Value]:
     return [_scattered(ctx, call, x, _elements(_indices(call, 1), x.shape, axis), call.operand(2))]
 
 
-def _scatter_nd(ctx: Context, call: Call) -> list[Value]:
+def scatter_nd(ctx: Context, call: Call) -> list[Value]:
+    """ScatterND by constant indices."""
     x = call.operand(0)
     return [_scattered(ctx, call, x, _slices(_indices(call, 1), x.shape, 0), call.operand(2))]
 
@@ -83,7 +84,7 @@ def _scattered(ctx: Context, call: Call, x: Value, at: Array, updates: Value) ->
     if updates.shape != at.shape:
         raise ValueError(f"updates of shape {list(updates.shape)}, indices name shape {list(at.shape)}")
     mode = call.text("reduction", "none")
-    layers = _layers(at.ravel(), math.prod(x.shape))
+    layers = layers_of(at.ravel(), math.prod(x.shape))
     if mode == "none":
         return _replaced(ctx, x, at, updates)
     combine = _REDUCTIONS.get(mode)
@@ -104,7 +105,7 @@ def _replaced(ctx: Context, x: Value, at: Array, updates: Value) -> Value:
     return ctx.take(ctx.add(Op.CONCAT, flat, {"axis": 0}), index)
 
 
-def _layers(at: Array, size: int) -> list[Array]:
+def layers_of(at: Array, size: int) -> list[Array]:
     """For r = 0, 1, ...: of every element the position of its r-th update, or -1."""
     seen = np.zeros(size, np.int64)
     layers: list[Array] = []
@@ -158,5 +159,4 @@ BUILDERS: Mapping[str, Builder] = {
     "GatherND": _gather_nd,
     "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements,
-    "ScatterND": _scatter_nd,
 }

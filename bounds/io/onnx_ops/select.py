@@ -1,8 +1,8 @@
 """Operators that compare elements of an axis: ArgMax, TopK, one-hot tensors, gathering by computed index.
 
 Normal form of a comparison of all elements of a row ``(R, K)``: for the pairs j < k in lexicographic
-order one difference (TAKE, TAKE, ADD) and one SCALAR of shape ``(R, K (K - 1) / 2)``: 1 where j goes before k,
-``STEP(x_j - x_k)`` for the largest first (equal elements keep their order), ``STRICT`` where the last index
+order one difference (TAKE, TAKE, ADD) and one SCALAR of shape ``(R, K (K - 1) / 2)``: 1 where j goes before
+k, ``STEP(x_j - x_k)`` for the largest first (equal elements keep their order), ``STRICT`` where the last index
 wins, with the operands exchanged for the smallest first. The place of i is the number of elements before it
 (TAKE, SCALE, SUM); the winner's mark is RELU(1 - place), without the RELU for two elements, where it is
 the comparison itself. An index is a LINEAR with weights 0..K-1. All of it is exact in every arithmetic.
@@ -16,7 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bounds.expression import Fn, X, call as apply_fn
+from bounds.expression import Fn, X
+from bounds.expression import call as apply_fn
 from bounds.graph import Array, Op
 from bounds.io.context import Builder, Call, Context
 from bounds.io.onnx_ops.bilinear import summed
@@ -50,14 +51,16 @@ def places(ctx: Context, wins: Var, n: int) -> Var:
     rival = others(n)
     mine = np.arange(n)[:, None]
     index = ctx.index(wins)[:, pair[mine, rival]]
-    sign = np.where(mine > rival, 1.0, -1.0)  # an earlier rival goes before where it wins, a later one where not
+    sign = np.where(
+        mine > rival, 1.0, -1.0
+    )  # an earlier rival goes before where it wins, a later one where not
     counted = ctx.scale(ctx.take(wins, index), sign, np.where(mine > rival, 0.0, 1.0))
     return summed(ctx, counted, roundings=0)
 
 
 def marks(ctx: Context, x: Var, *, largest: bool, last: bool = False) -> Var:
     """1 at the largest (smallest) element of every row, 0 elsewhere: ``(R, K) -> (R, K)``."""
-    rows, n = x.shape
+    n = x.shape[1]
     if n == 1:
         return ctx.variable(Const(np.ones(x.shape), x.dtype))
     wins = before(ctx, x, largest=largest, last=last)
@@ -130,7 +133,7 @@ def _sorted(ctx: Context, x: Var, k: int, *, largest: bool) -> Var:
     if k == 1:
         slots = [ctx.take(x, index[:, i : i + 1]) for i in range(x.shape[1])]
         return tournament(ctx, slots, largest=largest)
-    rows, n = x.shape
+    n = x.shape[1]
     for layer in _network(n, k):
         low, high = np.array(layer).T
         a, b = ctx.take(x, index[:, low]), ctx.take(x, index[:, high])
@@ -254,6 +257,8 @@ def gather_by_variable(ctx: Context, data: Value, index: Var, axis: int) -> Var:
         weights = whole(table)
         assert isinstance(weights, Const)
         y = ctx.linear(found, weights.data.T, roundings=0)  # exactly one term is not zero
+        if size == 1 and np.array_equal(weights.data[:, 0], np.arange(depth)):
+            ctx.one_hots[y.node] = ctx.reshape(found, (math.prod(index.shape), depth))
     else:
         shape = ctx.guard((*index.shape, size, depth))
         spread = ctx.take(found, np.broadcast_to(ctx.index(found)[..., None, :], shape))

@@ -50,8 +50,8 @@ def differences(ctx: Context, x: Var) -> Var:
 
 
 def softmax(ctx: Context, x: Var, keep: Array | None = None) -> Var:
-    """Softmax of every row of ``x`` ``(R, K)``; elements outside the mask ``keep`` count as minus infinity."""
-    rows, n = x.shape
+    """Softmax of every row of ``x`` ``(R, K)``; elements outside ``keep`` count as minus infinity."""
+    n = x.shape[1]
     if keep is not None and not np.all(keep.any(axis=1)):
         raise ValueError("a row of a softmax is masked entirely")
     if n == 1:
@@ -82,7 +82,7 @@ def log_softmax(ctx: Context, x: Var) -> Var:
 
 
 def log_sum_exp(ctx: Context, x: Var) -> Var:
-    """``log sum_j exp(x_j)`` of every row ``(R, K) -> (R,)``, as ``x_0 + log(1 + sum_{j > 0} exp(x_j - x_0))``."""
+    """``log sum_j exp(x_j)`` of every row ``(R, K)``, as ``x_0 + log(1 + sum_{j > 0} exp(x_j - x_0))``."""
     rows, n = x.shape
     index = ctx.index(x)
     first = ctx.take(x, index[:, 0])

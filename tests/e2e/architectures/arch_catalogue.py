@@ -1,4 +1,4 @@
-"""The table of architectures: what is made, with which inputs. The ``arch_*`` files beside this one fill it."""
+"""The table of architectures: what is made, with which inputs. The files beside this one fill it."""
 
 from __future__ import annotations
 
@@ -69,16 +69,18 @@ def architecture(
     name: str,
     make: Callable[[], nn.Module],
     *shapes: Shape,
-    legacy: bool = False,
-    opset23: bool = False,
+    by: str = "dynamo",
     radius: float = 0.05,
     centre: float = 0.0,
     slack: float = 1.0,
 ) -> None:
-    """Adds a row to the table."""
+    """Adds a row to the table; ``by`` names its exports, separated by spaces.
+
+    The TorchScript exporter takes hundredths of a second, the current one a second and more, so variants
+    of an architecture go by the former alone.
+    """
     assert name not in ARCHITECTURES
-    exports = ("dynamo", *(["legacy"] if legacy else []), *(["opset23"] if opset23 else []))
-    ARCHITECTURES[name] = Architecture(name, make, shapes, exports, radius, centre, slack)
+    ARCHITECTURES[name] = Architecture(name, make, shapes, tuple(by.split()), radius, centre, slack)
 
 
 class Lambda(nn.Module):

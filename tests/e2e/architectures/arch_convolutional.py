@@ -99,7 +99,7 @@ architecture(
     "mlp",
     lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)),
     (1, 4),
-    legacy=True,
+    by="dynamo legacy",
 )
 architecture(
     "cnn",
@@ -107,20 +107,25 @@ architecture(
         nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 2), nn.ReLU(), inside=2
     ),
     (1, 1, 4, 4),
-    legacy=True,
+    by="dynamo legacy",
 )
 architecture(
     "cnn_depthwise",
     lambda: classifier(nn.Conv2d(2, 4, 3, groups=2, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1), inside=18),
     (1, 2, 3, 3),
+    by="legacy",
 )
 architecture(
     "cnn_grouped",
     lambda: classifier(nn.Conv2d(4, 6, 2, groups=2), nn.ReLU(), nn.ChannelShuffle(2), inside=6),
     (1, 4, 2, 2),
+    by="legacy",
 )
 architecture(
-    "cnn_dilated", lambda: classifier(nn.Conv2d(1, 2, 3, dilation=2), nn.ReLU(), inside=2), (1, 1, 5, 5)
+    "cnn_dilated",
+    lambda: classifier(nn.Conv2d(1, 2, 3, dilation=2), nn.ReLU(), inside=2),
+    (1, 1, 5, 5),
+    by="legacy",
 )
 architecture(
     "cnn_transposed",
@@ -140,6 +145,7 @@ architecture(
     "cnn_transposed_1d",
     lambda: classifier(nn.ConvTranspose1d(2, 2, 3, stride=2, groups=2), nn.ReLU(), inside=14),
     (1, 2, 3),
+    by="legacy",
 )
 architecture(
     "cnn_3d",
@@ -150,16 +156,17 @@ architecture(
     "cnn_transposed_3d",
     lambda: classifier(nn.ConvTranspose3d(1, 1, 2, stride=(1, 2, 1)), nn.ReLU(), inside=36),
     (1, 1, 2, 2, 2),
+    by="legacy",
 )
 for mode in ("reflect", "replicate", "circular"):
-    architecture(f"cnn_padding_{mode}", lambda mode=mode: padded(mode), (1, 1, 3, 3))
+    architecture(f"cnn_padding_{mode}", lambda mode=mode: padded(mode), (1, 1, 3, 3), by="legacy")
 architecture(
     "resnet",
     lambda: classifier(
         nn.Conv2d(1, 2, 3, padding=1), Residual(2, 2), Residual(2, 4, 2), nn.AdaptiveAvgPool2d(1), inside=4
     ),
     (1, 1, 4, 4),
-    legacy=True,
+    by="dynamo legacy",
     radius=0.02,
 )
 architecture(
@@ -177,19 +184,19 @@ architecture(
 )
 architecture("mobilenet_squeeze_excite", SqueezeExcite, (1, 1, 3, 3), radius=0.02)
 architecture("convnext", ConvNeXt, (1, 2, 2, 2), radius=0.02)
-architecture("unet_nearest", lambda: UNet(nn.Upsample(scale_factor=2)), (1, 1, 4, 4), legacy=True)
+architecture("unet_nearest", lambda: UNet(nn.Upsample(scale_factor=2)), (1, 1, 4, 4), by="dynamo legacy")
 architecture(
     "unet_bilinear",
     lambda: UNet(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)),
     (1, 1, 4, 4),
-    legacy=True,
+    by="dynamo legacy",
 )
 architecture(
     "unet_bilinear_aligned",
     lambda: UNet(nn.Upsample(size=(4, 4), mode="bilinear", align_corners=True)),
     (1, 1, 4, 4),
 )
-architecture("unet_transposed", lambda: UNet(nn.ConvTranspose2d(2, 2, 2, 2)), (1, 1, 4, 4))
+architecture("unet_transposed", lambda: UNet(nn.ConvTranspose2d(2, 2, 2, 2)), (1, 1, 4, 4), by="legacy")
 architecture(
     "upsample_1d_3d",
     lambda: Lambda(
@@ -208,21 +215,32 @@ architecture(
     ),
     (1, 1, 2, 2),
 )
-architecture("pool_max", lambda: pooled(nn.MaxPool2d(2, 1), 8), (1, 1, 3, 3), legacy=True)
-architecture("pool_max_ceil", lambda: pooled(nn.MaxPool2d(2, 2, ceil_mode=True), 8), (1, 1, 3, 3))
-architecture("pool_max_dilated", lambda: pooled(nn.MaxPool2d(2, 1, dilation=2, padding=1), 18), (1, 1, 3, 3))
+architecture("pool_max", lambda: pooled(nn.MaxPool2d(2, 1), 8), (1, 1, 3, 3), by="dynamo legacy")
+architecture(
+    "pool_max_ceil", lambda: pooled(nn.MaxPool2d(2, 2, ceil_mode=True), 8), (1, 1, 3, 3), by="legacy"
+)
+architecture(
+    "pool_max_dilated",
+    lambda: pooled(nn.MaxPool2d(2, 1, dilation=2, padding=1), 18),
+    (1, 1, 3, 3),
+    by="legacy",
+)
 architecture(
     "pool_min",
     lambda: pooled(Lambda(lambda x: -F.max_pool2d(-x, 2)), 2, before=nn.Conv2d(1, 2, 2)),
     (1, 1, 3, 3),
+    by="legacy",
 )
 architecture(
     "pool_avg_padded",
     lambda: pooled(nn.AvgPool2d(2, 1, padding=1, count_include_pad=False), 32),
     (1, 1, 3, 3),
+    by="legacy",
 )
-architecture("pool_adaptive_avg", lambda: pooled(nn.AdaptiveAvgPool2d(2), 8), (1, 1, 4, 4), legacy=True)
-architecture("pool_adaptive_max", lambda: pooled(nn.AdaptiveMaxPool2d(1), 2), (1, 1, 3, 3))
+architecture(
+    "pool_adaptive_avg", lambda: pooled(nn.AdaptiveAvgPool2d(2), 8), (1, 1, 4, 4), by="dynamo legacy"
+)
+architecture("pool_adaptive_max", lambda: pooled(nn.AdaptiveMaxPool2d(1), 2), (1, 1, 3, 3), by="legacy")
 architecture("pool_lp", lambda: pooled(nn.LPPool2d(2, 2), 2), (1, 1, 2, 2), centre=1.0)
 architecture(
     "maxout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -35,20 +36,20 @@ ACTIVATIONS: dict[str, Sequence[Function]] = {
         lambda x: (1 + torch.tanh(x)) * 0.5 * x,
     ),
     "periodic": (
-        torch.sin, torch.cos, lambda x: x + torch.sin(2 * x) ** 2 / 2, lambda x: torch.exp(-(x**2)), torch.sinc,
+        torch.sin, torch.cos, torch.sinc, lambda x: x + torch.sin(2 * x) ** 2 / 2, lambda x: torch.exp(-x * x),
     ),
     "powers": (
         torch.square, lambda x: x**3, lambda x: F.relu(x) ** 2, lambda x: 0.5 * x**2 - x + 1,
         lambda x: (x.abs() + 1) ** 2.5, lambda x: (x.abs() + 1) ** -0.5, lambda x: torch.pow(2.0, x),
     ),
     "positive": (
-        lambda x: torch.log(x.abs() + 1), lambda x: torch.sqrt(x.abs() + 0.5), lambda x: torch.rsqrt(x * x + 1),
-        lambda x: 1 / (x * x + 1), lambda x: torch.log1p(x.abs()), lambda x: torch.log2(x.abs() + 1),
+        lambda x: torch.log(x.abs() + 1), lambda x: torch.sqrt(x.abs() + 0.5), lambda x: torch.log1p(x.abs()),
+        lambda x: 1 / (x * x + 1), lambda x: torch.rsqrt(x * x + 1), lambda x: torch.log2(x.abs() + 1),
         lambda x: torch.log10(x.abs() + 1),
     ),
     "inverse": (
-        torch.asinh, lambda x: torch.acosh(x.abs() + 1.5), lambda x: torch.atanh(0.5 * torch.sin(x)), torch.sinh,
-        torch.cosh, lambda x: torch.tan(0.2 * x), lambda x: torch.asin(0.5 * torch.cos(x)),
+        torch.asinh, lambda x: torch.acosh(x.abs() + 1.5), lambda x: torch.asin(0.5 * torch.cos(x)), torch.sinh,
+        torch.cosh, lambda x: torch.tan(0.2 * x), lambda x: torch.atanh(0.5 * torch.sin(x)),
         lambda x: torch.acos(0.5 * torch.cos(x)),
     ),
     "expanded": (
@@ -137,23 +138,42 @@ class Householder(nn.Module):
 
 
 class SplineKan(nn.Module):
-    """A Kolmogorov-Arnold layer: B-splines by Cox-de Boor on a fixed grid, and a SiLU base."""
+    """A Kolmogorov-Arnold layer: uniform B-splines by Cox-de Boor, and a SiLU base.
 
-    def __init__(self, inputs: int, outputs: int, order: int = 2) -> None:
+    With ``tensor`` the knots are a stored tensor along an axis of their own, as efficient implementations
+    have it; without, they are numbers, and each basis function is a function of one neuron.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, order: int = 2, tensor: bool = False) -> None:
         super().__init__()
-        grid = torch.arange(-order, 3 + order + 1) * (4 / 3) - 2
-        self.register_buffer("grid", grid.expand(inputs, -1).contiguous())
-        self.order, self.base = order, nn.Linear(inputs, outputs, bias=False)
+        self.knots = [(i - order) * 4 / 3 - 2 for i in range(3 + 2 * order + 1)]
+        self.register_buffer("grid", torch.tensor(self.knots))
+        self.order, self.tensor, self.base = order, tensor, nn.Linear(inputs, outputs, bias=False)
         self.weight = nn.Parameter(torch.randn(outputs, inputs * (3 + order)) * 0.3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, g = x.unsqueeze(-1), self.grid
-        basis = ((x >= g[:, :-1]) & (x < g[:, 1:])).to(x.dtype)
+        basis = self.along_axis(x.unsqueeze(-1)) if self.tensor else self.one_by_one(x)
+        return self.base(F.silu(x)) + F.linear(basis.flatten(1), self.weight)
+
+    def along_axis(self, x: Tensor) -> Tensor:
+        g = self.grid
+        basis = ((x >= g[:-1]) & (x < g[1:])).to(x.dtype)
         for k in range(1, self.order + 1):
-            left = (x - g[:, : -k - 1]) / (g[:, k:-1] - g[:, : -k - 1])
-            right = (g[:, k + 1 :] - x) / (g[:, k + 1 :] - g[:, 1:-k])
+            left = (x - g[: -k - 1]) / (g[k:-1] - g[: -k - 1])
+            right = (g[k + 1 :] - x) / (g[k + 1 :] - g[1:-k])
             basis = left * basis[..., :-1] + right * basis[..., 1:]
-        return self.base(F.silu(x.squeeze(-1))) + F.linear(basis.flatten(1), self.weight)
+        return basis
+
+    def one_by_one(self, x: Tensor) -> Tensor:
+        g = self.knots
+        basis = [((x >= a) & (x < b)).to(x.dtype) for a, b in itertools.pairwise(g)]
+        for k in range(1, self.order + 1):
+            basis = [
+                (x - g[i]) / (g[i + k] - g[i]) * basis[i]
+                + (g[i + k + 1] - x) / (g[i + k + 1] - g[i + 1]) * basis[i + 1]
+                for i in range(len(basis) - 1)
+            ]
+        return torch.stack(basis, -1)
 
 
 class FourierKan(nn.Module):
@@ -250,30 +270,35 @@ for label, functions in ACTIVATIONS.items():
             Parallel(2, 2, functions), nn.Linear(2 * len(functions), 2)
         ),
         (1, 2),
-        legacy=label in ("gates", "exponential"),
+        by="dynamo legacy" if label == "gates" else "dynamo",
     )
-architecture("activation_prelu", around(2, lambda: nn.PReLU(4)), (1, 2), legacy=True)
+architecture("activation_prelu", around(2, lambda: nn.PReLU(4)), (1, 2), by="dynamo legacy")
 architecture("activation_pade", around(2, Pade), (1, 2))
-architecture("activation_pade_a", around(2, SafePade), (1, 2))
-architecture("activation_polyrelu", around(2, PolyReLU), (1, 2))
+architecture("activation_pade_a", around(2, SafePade), (1, 2), by="legacy")
+architecture("activation_polyrelu", around(2, PolyReLU), (1, 2), by="legacy")
 architecture("activation_polynorm", around(2, PolyNorm), (1, 2), radius=0.02)
-architecture("gated_glu", around(3, lambda: nn.GLU(-1), width=8, inside=4), (1, 3), legacy=True)
-architecture("gated_reglu", lambda: Gated(F.relu), (1, 3))
-architecture("gated_geglu", lambda: Gated(F.gelu), (1, 3))
+architecture("gated_glu", around(3, lambda: nn.GLU(-1), width=8, inside=4), (1, 3), by="dynamo legacy")
+architecture("gated_reglu", lambda: Gated(F.relu), (1, 3), by="legacy")
+architecture("gated_geglu", lambda: Gated(F.gelu), (1, 3), by="legacy")
 architecture("gated_swiglu", lambda: Gated(F.silu), (1, 3))
-architecture("gated_drelu", lambda: Gated(F.relu, F.relu), (1, 3))
-architecture("sorting_maxmin", around(3, lambda: Lambda(max_min)), (1, 3), legacy=True)
-architecture("sorting_groupsort2", around(3, lambda: GroupSort(2)), (1, 3))
-architecture("sorting_groupsort4", around(3, lambda: GroupSort(4), width=8), (1, 3), legacy=True)
+architecture("gated_drelu", lambda: Gated(F.relu, F.relu), (1, 3), by="legacy")
+architecture("sorting_maxmin", around(3, lambda: Lambda(max_min)), (1, 3), by="dynamo legacy")
+architecture("sorting_groupsort2", around(3, lambda: GroupSort(2)), (1, 3), by="legacy")
+architecture("sorting_groupsort4", around(3, lambda: GroupSort(4), width=8), (1, 3), by="dynamo legacy")
 architecture("householder", around(3, Householder), (1, 3))
-architecture("kan_spline", lambda: nn.Sequential(SplineKan(2, 2), SplineKan(2, 2)), (1, 2), legacy=True)
-architecture("kan_fourier", lambda: nn.Sequential(FourierKan(2, 3), FourierKan(3, 2)), (1, 2), legacy=True)
+architecture("kan_spline", lambda: nn.Sequential(SplineKan(2, 2), SplineKan(2, 2)), (1, 2), by="legacy")
+# the functions of all knots are one tensor here, so each is bounded as a product of steps and lines: loose on
+# boxes that hold a knot, whatever their size (docs/reference/operators.md); this box holds none
+architecture("kan_spline_tensor", lambda: SplineKan(2, 2, tensor=True), (1, 2), centre=0.3)
+architecture(
+    "kan_fourier", lambda: nn.Sequential(FourierKan(2, 3), FourierKan(3, 2)), (1, 2), by="dynamo legacy"
+)
 architecture("kan_radial", RadialKan, (1, 2), radius=0.02)
-architecture("quantised", lambda: FakeQuantised(per_channel=False), (1, 3), legacy=True)
+architecture("quantised", lambda: FakeQuantised(per_channel=False), (1, 3), by="dynamo legacy")
 architecture("quantised_per_channel", lambda: FakeQuantised(per_channel=True), (1, 3))
 architecture("quantised_by_rounding", Staircase, (1, 3), radius=0.02)
 architecture("conditions", Conditions, (1, 3))
-architecture("conditions_switch", Switch, (1, 3))
+architecture("conditions_switch", Switch, (1, 3), by="legacy")
 architecture(
     "residual_division",
     around(3, lambda: Lambda(lambda x: x + x / (1 + x.abs().sum(-1, keepdim=True)))),

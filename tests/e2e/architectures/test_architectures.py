@@ -1,8 +1,8 @@
 """Networks of every common architecture, from PyTorch to a verdict with a checked certificate.
 
 Each is exported, a small box is put around a seeded point, and onnxruntime is asked what the outputs do
-there. Limits with some slack around what was seen must be proved; a limit that a sample breaks must be refuted
-by a witness that breaks it in onnxruntime.
+there. Limits with some slack around what was seen must be proved; a limit that a sample breaks must be
+refuted by a witness that breaks it in onnxruntime.
 """
 
 from __future__ import annotations

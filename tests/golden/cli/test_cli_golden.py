@@ -116,7 +116,7 @@ def test_capabilities(name: str) -> None:
     same_as_snapshot(f"supports-{name}.txt", output("supports", f"--{name}"))
 
 
-@pytest.mark.parametrize(("name", "operator"), [("supported", "Relu"), ("unsupported", "Hardmax")])
+@pytest.mark.parametrize(("name", "operator"), [("supported", "Relu"), ("unsupported", "Bernoulli")])
 def test_inspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, operator: str) -> None:
     weight = helper.make_tensor("W", TensorProto.FLOAT, [2, 3], [1.0, -1.0, 0.5, 2.0, 0.0, 1.0])
     graph = helper.make_graph(

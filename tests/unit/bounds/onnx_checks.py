@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ from bounds.evaluate import evaluate
 from bounds.io.onnx import Model, load_bytes
 from bounds.io.session import Session
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = Any  # numpy arrays, told apart from shapes by their type
 
 
 def model_of(
@@ -34,7 +34,7 @@ def model_of(
     return load_bytes(proto.SerializeToString(), "m")
 
 
-def agree(  # noqa: PLR0913 - a model and how it is compared
+def agree(
     body: str,
     opset: int = 18,
     *,

@@ -23,11 +23,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     branch_points._table.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "name", ["silu", "gelu", "exp", "sigmoid", "sin", "log", "relu6", "pade", "quantiser"]
-)
+@pytest.mark.parametrize("name", ["silu", "exp", "sin", "log", "relu6", "hard-swish"])
 def test_nearly_as_good_as_brute_force(name: str, rng: np.random.Generator) -> None:
-    """Total area over random intervals: within 5 % of 199 tried points, and better than midpoints."""
+    """Total area over random intervals: within 5 % of 99 tried points, and better than midpoints."""
     row = activation(name)
     f = scalar_function(row.expression)
     low, high = max(-6.0, row.domain[0] + 0.1), min(6.0, row.domain[1])
@@ -36,7 +34,7 @@ def test_nearly_as_good_as_brute_force(name: str, rng: np.random.Generator) -> N
     u = l + width
     points = branch_point(f, l, u)
     assert np.all((l < points) & (points < u))
-    best = np.min([split_area(f, l, l + t * width, u) for t in np.linspace(0, 1, 201)[1:-1]], axis=0)
+    best = np.min([split_area(f, l, l + t * width, u) for t in np.linspace(0, 1, 101)[1:-1]], axis=0)
     found = split_area(f, l, points, u)
     scale = split_area(f, l, u, u)
     assert found.sum() <= 1.05 * best.sum() + 1e-6 * scale.sum()
@@ -115,7 +113,8 @@ def test_keys_tell_functions_apart() -> None:
     """Shared subexpressions, constants that print alike, operands in another order."""
     close = const(1.0), const(1.0 + 2.0**-50)
     expressions: list[Expr] = [
-        X + X, X * X, X**2, X - close[0], X - close[1], close[0] - X, call(Fn.SIN, X), call(Fn.SIN, X * close[0]),
+        X + X, X * X, X**2, X - close[0], X - close[1], close[0] - X, call(Fn.SIN, X),
+        call(Fn.SIN, X * close[0]),
     ]  # fmt: skip
     assert len({key(e) for e in expressions}) == len(expressions)
     assert key(call(Fn.SIN, X) + X) == key(call(Fn.SIN, X) + X)

@@ -88,8 +88,8 @@ def test_behind_an_affine_map_it_is_a_function_of_that(name: str) -> None:
     """Affine steps before the function stay outside; values used elsewhere keep their own nodes."""
     body, stored = SPELLED[name]
     graph = model_of(f"v_ = Mul(i_, two_) x = Add(v_, b_) {body} w_ = Mul(y, b_)",
-                     inputs="float[1,3] i_", outputs="float[] y, float[] w_", b_=weights(3), two_=np.float32(2),
-                     **stored).graph  # fmt: skip
+                     inputs="float[1,3] i_", outputs="float[] y, float[] w_", b_=weights(3),
+                     **numbers(two_=2), **stored).graph  # fmt: skip
     assert ops(graph) == [Op.SCALE, Op.SCALE, Op.SCALAR, Op.SCALE]
 
 
@@ -121,7 +121,9 @@ def test_a_gate_and_its_complement_share_one_function() -> None:
     body = "z = Sigmoid(x) n = Sub(one, z) a = MatMul(z, m) b = MatMul(n, m) y = Sub(a, b)"
     graph = model_of(body, m=weights(3, 3), **numbers(one=1)).graph
     assert [n.source for n in graph.scalars] == ["z"]
-    alone = model_of("z = Sigmoid(x) n = Sub(one, z) y = MatMul(n, m)", m=weights(3, 3), **numbers(one=1)).graph
+    alone = model_of(
+        "z = Sigmoid(x) n = Sub(one, z) y = MatMul(n, m)", m=weights(3, 3), **numbers(one=1)
+    ).graph
     assert [str(n.params["function"]) for n in alone.scalars] == ["(1 - sigmoid(x))"]
 
 
@@ -164,7 +166,9 @@ def test_expressions_stay_small() -> None:
 
 
 def test_sharing_costs_no_exponential_time() -> None:
-    body = "".join(f"p{i} = Add(x{i}, x{i}) q{i} = Add(x{i}, x{i}) x{i + 1} = Mul(p{i}, q{i}) " for i in range(40))
+    body = "".join(
+        f"p{i} = Add(x{i}, x{i}) q{i} = Add(x{i}, x{i}) x{i + 1} = Mul(p{i}, q{i}) " for i in range(40)
+    )
     start = time.perf_counter()
     graph = load_bytes(tiny(f"x0 = Identity(x) {body} y = Mul(x40, x40)").SerializeToString(), "m").graph
     assert len(graph.scalars) == 1
@@ -198,8 +202,8 @@ def test_masks_of_minus_infinity_reach_softmax() -> None:
     for body in ("a = Add(x, m) y = Softmax(a)", "a = Add(m, x) y = Softmax(a)",
                  "a = Where(k, x, i) p = Softmax(a) n = IsNaN(p) y = Where(n, z, p)"):  # fmt: skip
         stored = {"m": mask, "k": keep, "i": np.float32(-np.inf), "z": np.float32(0)}
-        model = model_of(body, inputs="float[3,3] x", **{k: v for k, v in stored.items() if f" {k}" in f" {body}"
-                                                         or f"({k}" in body})  # fmt: skip
+        used = {k: v for k, v in stored.items() if f"({k}," in body or f", {k})" in body or f" {k}," in body}
+        model = model_of(body, inputs="float[3,3] x", **used)
         y = evaluate(model.graph, np.ones((1, 9))).reshape(3, 3)
         np.testing.assert_allclose(y, keep / keep.sum(1, keepdims=True))
 

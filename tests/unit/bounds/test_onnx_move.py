@@ -66,7 +66,9 @@ def test_compress_and_reverse() -> None:
 
 def test_constants_of_shapes() -> None:
     agree("e = EyeLike<k=1>(x) y = Add(x, e)", 13, x=(3, 4))
-    agree("n = NonZero(c) t = Transpose(n) y = GatherND(x, t)", 13, x=(2, 2), c=ints(1, 0, 3, 2).reshape(2, 2))
+    agree(
+        "n = NonZero(c) t = Transpose(n) y = GatherND(x, t)", 13, x=(2, 2), c=ints(1, 0, 3, 2).reshape(2, 2)
+    )
     agree("u, a, b, c = Unique<sorted=0>(i) y = Gather(x, u)", 13, x=(6,), i=ints(4, 1, 4, 0))
     agree("u, a, b, c = Unique(i) d = Add(a, c) y = Gather(x, d)", 13, x=(9,), i=ints(4, 1, 4, 0))
 

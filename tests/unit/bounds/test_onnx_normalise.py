@@ -73,7 +73,8 @@ def test_normal_form() -> None:
 def test_decomposed_layer_normalization() -> None:
     """As exporters before opset 17 spell it."""
     agree(
-        "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) q = Pow(d, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps)"
+        "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) q = Pow(d, two) v = ReduceMean<axes=[-1]>(q)"
+        "e = Add(v, eps)"
         "s = Sqrt(e) n = Div(d, s) g = Mul(n, w) y = Add(g, b)",
         13, x=(2, 4), two=w(1)[0] * 0 + 2, eps=w(1)[0] * 0 + 1e-5, w=w(4), b=w(4),
     )  # fmt: skip

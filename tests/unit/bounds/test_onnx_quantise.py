@@ -12,7 +12,11 @@ from bounds.evaluate import evaluate
 
 def bytes_(*shape: int, signed: bool = False, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
-    return rng.integers(-128, 128, shape).astype(np.int8) if signed else rng.integers(0, 256, shape).astype(np.uint8)
+    return (
+        rng.integers(-128, 128, shape).astype(np.int8)
+        if signed
+        else rng.integers(0, 256, shape).astype(np.uint8)
+    )
 
 
 def zero(*values: int, signed: bool = False) -> Array:
@@ -58,15 +62,29 @@ def test_fake_quantisation_is_one_function() -> None:
 
 
 def test_constants() -> None:
-    agree("q = QuantizeLinear(a, s, z) c = DequantizeLinear(q, s, z) y = Add(x, c)", 13, x=(5,), a=w(5), s=f(0.1),
-          z=zero(7))  # fmt: skip
-    agree("c = DequantizeLinear(i, s) y = Add(x, c)", 13, x=(2,), i=np.array([2**30 + 1, -3], np.int32), s=f(0.1))
+    body = "q = QuantizeLinear(a, s, z) c = DequantizeLinear(q, s, z) y = Add(x, c)"
+    agree(body, 13, x=(5,), a=w(5), s=f(0.1), z=zero(7))
+    agree(
+        "c = DequantizeLinear(i, s) y = Add(x, c)",
+        13,
+        x=(2,),
+        i=np.array([2**30 + 1, -3], np.int32),
+        s=f(0.1),
+    )
     with pytest.raises(ModelUnsupported, match="edge of two steps"):
-        model_of("q = QuantizeLinear(a, s) c = DequantizeLinear(q, s) y = Add(x, c)", 13, x=(1,), a=f(0.25), s=f(0.1))
+        model_of(
+            "q = QuantizeLinear(a, s) c = DequantizeLinear(q, s) y = Add(x, c)",
+            13,
+            x=(1,),
+            a=f(0.25),
+            s=f(0.1),
+        )
 
 
 def test_blocks() -> None:
-    body = "q = QuantizeLinear<axis=1,block_size=2>(x, s, z) y = DequantizeLinear<axis=1,block_size=2>(q, s, z)"
+    body = (
+        "q = QuantizeLinear<axis=1,block_size=2>(x, s, z) y = DequantizeLinear<axis=1,block_size=2>(q, s, z)"
+    )
     agree(body, 21, x=(2, 4), s=abs(w(2, 2)) + f(0.1), z=bytes_(2, 2, signed=True) // 4, spread=5)
 
 
@@ -75,7 +93,15 @@ QX = "q = QuantizeLinear(x, s, z)"
 
 def test_integer_products() -> None:
     given = {"s": f(0.02), "z": zero(120)}
-    agree(f"{QX} y = MatMulInteger(q, k, z, kz)", 13, x=(2, 3), k=bytes_(3, 4), kz=zero(99), outputs="int32 y", **given)
+    agree(
+        f"{QX} y = MatMulInteger(q, k, z, kz)",
+        13,
+        x=(2, 3),
+        k=bytes_(3, 4),
+        kz=zero(99),
+        outputs="int32 y",
+        **given,
+    )
     agree(f"{QX} y = MatMulInteger(q, k)", 13, x=(2, 3), k=bytes_(3, 4), outputs="int32 y", **given)
     body = f"{QX} y = ConvInteger<pads=[1,1,1,1]>(q, k, z, kz)"
     agree(body, 13, x=(1, 2, 4, 4), k=bytes_(3, 2, 3, 3), kz=zero(99), outputs="int32 y", **given)
@@ -85,13 +111,17 @@ def test_quantised_matrix_product() -> None:
     body = f"{QX} m = QLinearMatMul(q, s, z, k, ks, kz, ys, yz) y = DequantizeLinear(m, ys, yz)"
     given = {"s": f(0.02), "z": zero(120), "ks": f(0.013), "kz": zero(128), "ys": f(0.05), "yz": zero(127)}
     agree(body, 13, x=(2, 3), k=bytes_(3, 4), tolerance=2e-2, **given)
-    body = f"a = QuantizeLinear(x, s, z) b = QuantizeLinear(u, s, z) y = QLinearMatMul(a, s, z, b, s, z, ys, yz)"
+    body = (
+        "a = QuantizeLinear(x, s, z) b = QuantizeLinear(u, s, z) y = QLinearMatMul(a, s, z, b, s, z, ys, yz)"
+    )
     agree(body, 13, x=(2, 3), u=(3, 2), outputs="uint8 y", s=f(0.02), z=zero(120), ys=f(0.05), yz=zero(127))
 
 
 @pytest.mark.parametrize("channels", [False, True])
 def test_quantised_convolution(channels: bool) -> None:
-    body = f"{QX} c = QLinearConv<pads=[1,0,1,0]>(q, s, z, k, ks, kz, ys, yz, b) y = DequantizeLinear(c, ys, yz)"
+    body = (
+        f"{QX} c = QLinearConv<pads=[1,0,1,0]>(q, s, z, k, ks, kz, ys, yz, b) y = DequantizeLinear(c, ys, yz)"
+    )
     ks, kz = (f(0.013, 0.02, 0.031), np.zeros(3, np.int8)) if channels else (f(0.013), zero(0, signed=True))
     agree(body, 13, x=(1, 2, 4, 4), k=bytes_(3, 2, 3, 2, signed=True), ks=ks, kz=kz, s=f(0.02), z=zero(120),
           ys=f(0.5), yz=zero(127), b=np.array([100, -2000, 3], np.int32), tolerance=2e-2)  # fmt: skip

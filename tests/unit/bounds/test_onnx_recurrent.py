@@ -16,7 +16,11 @@ GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
 def operands(op: str, directions: int = 1, *, bias: bool = True) -> dict[str, Any]:
     g = GATES[op]
-    found: dict[str, Any] = {"x": (T, B, I), "w": w(directions, g * H, I), "r": w(directions, g * H, H, seed=1)}
+    found: dict[str, Any] = {
+        "x": (T, B, I),
+        "w": w(directions, g * H, I),
+        "r": w(directions, g * H, H, seed=1),
+    }
     return {**found, "b": w(directions, 2 * g * H, seed=2)} if bias else found
 
 
@@ -44,7 +48,15 @@ def test_initial_states_and_lengths(op: str, directions: int) -> None:
     state, cell = ("h0, c0", {"c0": w(directions, B, H, seed=4)}) if op == "LSTM" else ("h0", {})
     body = f'{left} = {op}<hidden_size={H},direction="{way}">(x, w, r, b, n, {state})'
     lengths = np.full(B, T, np.int32)
-    agree(body, 14, outputs=outputs, n=lengths, h0=w(directions, B, H, seed=3), **cell, **operands(op, directions))
+    agree(
+        body,
+        14,
+        outputs=outputs,
+        n=lengths,
+        h0=w(directions, B, H, seed=3),
+        **cell,
+        **operands(op, directions),
+    )
     cell = {k: v.shape for k, v in cell.items()}
     agree(body, 14, outputs=outputs, n=lengths, h0=(directions, B, H), **cell, **operands(op, directions))
 
@@ -75,13 +87,17 @@ def test_lstm_peepholes_and_coupled_gates() -> None:
     given = operands("LSTM")
     agree(f"y = LSTM<hidden_size={H}>(x, w, r, b, , , , p)", 14, p=w(1, 3 * H, seed=5), **given)
     agree(f"y = LSTM<hidden_size={H},input_forget=1>(x, w, r, b)", 14, **given)
-    agree(f"y = LSTM<hidden_size={H},input_forget=1>(x, w, r, b, , h, c)", 14, h=(1, B, H), c=(1, B, H), **given)
+    agree(
+        f"y = LSTM<hidden_size={H},input_forget=1>(x, w, r, b, , h, c)", 14, h=(1, B, H), c=(1, B, H), **given
+    )
 
 
 ACTIVATIONS = [
-    ("Relu", ""), ("LeakyRelu", "activation_alpha=[0.3]"), ("Elu", "activation_alpha=[0.7]"), ("Softsign", ""),
+    ("Relu", ""), ("LeakyRelu", "activation_alpha=[0.3]"), ("Elu", "activation_alpha=[0.7]"),
+    ("Softsign", ""),
     ("HardSigmoid", "activation_alpha=[0.3],activation_beta=[0.4]"), ("Softplus", ""), ("Sigmoid", ""),
-    ("ScaledTanh", "activation_alpha=[0.5],activation_beta=[1.5]"), ("ThresholdedRelu", "activation_alpha=[0.2]"),
+    ("ScaledTanh", "activation_alpha=[0.5],activation_beta=[1.5]"),
+    ("ThresholdedRelu", "activation_alpha=[0.2]"),
     ("Affine", "activation_alpha=[0.5],activation_beta=[0.25]"),
 ]  # fmt: skip
 
@@ -93,9 +109,14 @@ def test_activations(name: str, numbers: str) -> None:
 
 
 def test_several_activations() -> None:
-    agree(f'y = LSTM<hidden_size={H},activations=["Sigmoid","Softsign","Relu"]>(x, w, r, b)', 14, **operands("LSTM"))
-    agree(f'y = GRU<hidden_size={H},activations=["HardSigmoid","Tanh"],activation_alpha=[0.3],activation_beta=[0.4]>'
-          "(x, w, r, b)", 14, **operands("GRU"))  # fmt: skip
+    agree(
+        f'y = LSTM<hidden_size={H},activations=["Sigmoid","Softsign","Relu"]>(x, w, r, b)',
+        14,
+        **operands("LSTM"),
+    )
+    numbers = "activation_alpha=[0.3],activation_beta=[0.4]"
+    body = f'y = GRU<hidden_size={H},activations=["HardSigmoid","Tanh"],{numbers}>(x, w, r, b)'
+    agree(body, 14, **operands("GRU"))
 
 
 def test_what_is_not_analysed() -> None:

@@ -37,7 +37,11 @@ def test_hardmax(opset: int, axis: int) -> None:
 @pytest.mark.parametrize("n", range(1, 17))
 def test_sorting_networks_sort(n: int) -> None:
     """The 0-1 principle: a network that sorts all zeros and ones sorts everything."""
-    bits = np.array(list(product((0, 1), repeat=n))) if n < 13 else np.random.default_rng(n).integers(0, 2, (999, n))
+    bits = (
+        np.array(list(product((0, 1), repeat=n)))
+        if n < 13
+        else np.random.default_rng(n).integers(0, 2, (999, n))
+    )
     for k in range(1, n + 1):
         rows = bits.copy()
         for layer in _network(n, k):
@@ -48,7 +52,9 @@ def test_sorting_networks_sort(n: int) -> None:
 
 
 @pytest.mark.parametrize("largest", [0, 1])
-@pytest.mark.parametrize(("shape", "axis", "k"), [((2, 5), 1, 3), ((5, 2), 0, 5), ((1, 7), -1, 1), ((2, 1), 1, 1)])
+@pytest.mark.parametrize(
+    ("shape", "axis", "k"), [((2, 5), 1, 3), ((5, 2), 0, 5), ((1, 7), -1, 1), ((2, 1), 1, 1)]
+)
 def test_top_k(largest: int, shape: tuple[int, ...], axis: int, k: int) -> None:
     body = f"y, i = TopK<axis={axis}, largest={largest}>(x, k)"
     for outputs in ("float y, int64 i", "float y", "int64 i"):
@@ -75,12 +81,14 @@ def test_one_hot(axis: int) -> None:
         agree(body, 13, x=(4, 3), d=ints(depth), v=f(-1, 2))
         agree(body, 13, x=(4, 2), d=ints(depth), v=f(0, 1))
     agree(f"i = Cast<to=7>(x) y = OneHot<axis={axis}>(i, d, v)", 13, x=(6,), d=ints(3), v=f(0, 1), spread=1.5)
-    agree(f"c = OneHot<axis={axis}>(i, d, v) y = Add(c, x)", 13, x=(1,), i=ints(0, 2, -1), d=ints(3), v=f(0, 1))
+    agree(
+        f"c = OneHot<axis={axis}>(i, d, v) y = Add(c, x)", 13, x=(1,), i=ints(0, 2, -1), d=ints(3), v=f(0, 1)
+    )
 
 
 def test_one_hot_of_arg_max_is_read_off_the_marks() -> None:
-    model = agree("i = ArgMax<axis=1>(x) j = Squeeze(i, a) y = OneHot(j, d, v)", 13, x=(4, 2), d=ints(2), v=f(0, 1),
-                  a=ints(1))  # fmt: skip
+    body = "i = ArgMax<axis=1>(x) j = Squeeze(i, a) y = OneHot(j, d, v)"
+    model = agree(body, 13, x=(4, 2), d=ints(2), v=f(0, 1), a=ints(1))
     assert len(model.graph.scalars) == 1
 
 

@@ -1,4 +1,4 @@
-"""ONNX operators that are affine in the network's input, as entries of one table.
+"""ONNX operators that are sums of products: matrix products, convolutions, averages, reductions.
 
 ``roundings`` are those of the original operator in float32: a sum of n products rounds at most n
 times per product in any order, a bias once more. Anything not understood raises; nothing is skipped.
@@ -7,13 +7,14 @@ times per product in any order, a bias once more. Anything not understood raises
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
 import numpy as np
 
-from bounds.errors import ModelUnsupported
+from verifier.check.calls import LARGEST, ROUND, SMALLEST, Call, Operator, moved
+from verifier.check.elementwise import summed
+from verifier.check.fusion import product
 from verifier.check.network import (
     Adjoint,
     Array,
@@ -28,159 +29,22 @@ from verifier.check.network import (
     Var,
     expand,
     guard,
+    real,
 )
-
-ROUND = 2.0**-53
-_RANGE = 2.0**500  # constants are folded only where neither underflow nor overflow can occur
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One ONNX node: operands (None where left out) and attributes as Python values."""
-
-    op: str
-    name: str
-    opset: int
-    operands: tuple[Value | None, ...]
-    attributes: Mapping[str, Any]
-    outputs: int
-
-    def operand(self, i: int) -> Value:
-        """The required operand ``i``."""
-        if i >= len(self.operands) or (value := self.operands[i]) is None:
-            raise ValueError(f"operand {i} is missing")
-        return value
-
-    def const(self, i: int, *, exact: bool = True) -> Const | None:
-        """The optional operand ``i``, which must be constant."""
-        value = self.operands[i] if i < len(self.operands) else None
-        if isinstance(value, Var):
-            raise self.refuse(f"operand {i} depends on the network's input")
-        if value is not None and exact and not value.exact:
-            raise self.refuse(f"operand {i} is a rounded constant")
-        return value
-
-    def needed(self, i: int) -> Array:
-        """The data of the exact constant operand ``i``."""
-        const = self.const(i)
-        if const is None:
-            raise ValueError(f"operand {i} is missing")
-        return const.data
-
-    def integers(self, name: str, i: int | None = None) -> tuple[int, ...] | None:
-        """A list of integers, as attribute or (newer opsets) operand."""
-        value = self.attributes.get(name)
-        if value is None and i is not None:
-            const = self.const(i)
-            value = None if const is None else const.data.reshape(-1).tolist()
-        if value is None:
-            return None
-        return tuple(int(v) for v in (value if isinstance(value, list | tuple) else [value]))
-
-    def text(self, name: str, default: str) -> str:
-        """A string attribute."""
-        value = self.attributes.get(name, default)
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-    def refuse(self, detail: str) -> ModelUnsupported:
-        """The error for a form that the checker does not read."""
-        return ModelUnsupported(self.op, self.name, f"{detail}; the checker cannot re-prove this network")
-
-
-Operator: TypeAlias = Callable[[Lowering, Call], Sequence[Value]]
-
-
-# ------------------------------------------------------------------ arithmetic on constants
-def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """``a + b`` rounded, and its exact rounding error (Knuth; no overflow in our range)."""
-    total = a + b
-    shadow = total - a
-    return total, (a - (total - shadow)) + (b - shadow)
-
-
-def _fold(call: Call, a: Const, b: Const) -> Const:
-    """Add, Sub, Mul or Div of two constants with a relative error bound."""
-    x, y = a.data, b.data
-    if not a.is_float:
-        sign = np.sign(x) * np.sign(y)
-        if call.op == "Div":
-            return Const(np.asarray(np.abs(x) // np.abs(y) * sign))
-        return Const(np.asarray({"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}[call.op](x, y)))
-    if max(float(np.abs(v).max(initial=0)) for v in (x, y)) > _RANGE:
-        raise call.refuse("huge constants in constant arithmetic")
-    if call.op in ("Add", "Sub"):
-        if not (a.exact and b.exact):
-            raise call.refuse("a sum of rounded constants")
-        total, rest = two_sum(x, y if call.op == "Add" else -y)
-        return Const(np.asarray(total), ROUND if rest.any() else 0.0, 1)
-    if any(np.any((v != 0) & (np.abs(v) < 1 / _RANGE)) for v in (x, y)) or (call.op == "Div" and not y.all()):
-        raise call.refuse("tiny constants in constant arithmetic")
-    short = all(np.array_equal(v.astype(np.float32).astype(np.float64), v) for v in (x, y))
-    result, rounded = (x * y, 0.0 if short else ROUND) if call.op == "Mul" else (x / y, ROUND)
-    # three relative errors below 2^-40 each: their products are covered by the factor
-    return Const(
-        np.asarray(result), (a.error + b.error + rounded) * (1 + 2.0**-20), a.roundings + b.roundings + 1
-    )
-
-
-def _arithmetic(net: Lowering, call: Call) -> list[Value]:
-    a, b = call.operand(0), call.operand(1)
-    if isinstance(a, Const) and isinstance(b, Const):
-        return [_fold(call, a, b)]
-    if call.op in ("Add", "Sub"):
-        return [_sum(net, a, b, 1 if call.op == "Add" else -1)]
-    if call.op == "Div" or isinstance(a, Var):
-        a, b = b, a
-    if isinstance(a, Var) or isinstance(b, Const):
-        raise call.refuse("not linear in the network's input")
-    factor = a if call.op == "Mul" else _inverse(call, a)
-    return [net.scaled(b, factor.data, error=factor.error, roundings=1 + factor.roundings)]
-
-
-def _inverse(call: Call, c: Const) -> Const:
-    if not np.all((np.abs(c.data) > 1 / _RANGE) & (np.abs(c.data) < _RANGE)):
-        raise call.refuse("divisor is zero, tiny or huge")
-    power_of_two = np.all(np.abs(np.frexp(c.data)[0]) == 0.5)
-    error = 0.0 if power_of_two and c.error == 0 else (c.error + ROUND) * (1 + 2.0**-20)
-    return Const(np.asarray(1 / c.data), error, c.roundings)
-
-
-def _sum(net: Lowering, a: Value, b: Value, sign: int) -> Var:
-    """``a + sign * b``, one rounding; at least one is no constant, or both become nodes."""
-    if isinstance(b, Const) and isinstance(a, Var):
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        return net.shift(a, sign * b.data, shape, error=b.error, roundings=1 + b.roundings)
-    if isinstance(a, Const) and isinstance(b, Var):
-        if sign > 0:
-            return _sum(net, b, a, 1)
-        return net.scaled(b, np.array(-1.0), a.data, error=a.error, roundings=1 + a.roundings)
-    return net.combine([(1, net.variable(a)), (sign, net.variable(b))], roundings=1)
-
-
-def _neg(net: Lowering, call: Call) -> list[Value]:
-    x = call.operand(0)
-    return [replace(x, data=-x.data) if isinstance(x, Const) else net.scaled(x, np.array(-1.0))]
-
-
-def _sum_all(net: Lowering, call: Call) -> list[Value]:
-    total = call.operand(0)
-    for i in range(1, len(call.operands)):
-        total = _sum(net, total, call.operand(i), 1)
-    if call.op == "Mean":
-        n = len(call.operands)
-        total = net.scaled(net.variable(total), np.array(1 / n), error=ROUND, roundings=2)
-    return [total]
 
 
 # ------------------------------------------------------------------ matrix products and convolutions
-def _product(net: Lowering, call: Call, x: Var, w: Array, const: Const) -> Var:
-    """``x @ w`` with numpy's rules; errors of ``const`` belong to ``w``."""
+def _right_product(net: Lowering, x: Var, c: Const) -> Var:
+    """``x @ c`` with numpy's rules."""
+    w = real(c)
+    if not x.shape or not w.ndim:
+        raise ValueError("matrix product with a scalar")
     if w.ndim == 1:
-        y = _product(net, call, x, w[:, None], const)
-        return Var(y.node, y.shape[:-1])
+        y = _right_product(net, x, replace(c, data=w[:, None]))
+        return net.reshape(y, y.shape[:-1])
     if len(x.shape) == 1:
-        y = _product(net, call, Var(x.node, (1, x.size)), w, const)
-        return Var(y.node, (*y.shape[:-2], y.shape[-1]))
+        y = _right_product(net, net.reshape(x, (1, x.size)), c)
+        return net.reshape(y, (*y.shape[:-2], y.shape[-1]))
     n, m = w.shape[-2:]
     if x.shape[-1] != n:
         raise ValueError(f"matrix product of shapes {x.shape} and {w.shape}")
@@ -192,36 +56,70 @@ def _product(net: Lowering, call: Call, x: Var, w: Array, const: Const) -> Var:
     else:
         full = np.broadcast_to(w, guard((*batch, n, m))).reshape(-1, n, m)
         dense = Dense(np.ascontiguousarray(full.swapaxes(1, 2)), x.shape[-2])
-    return net.affine([(x, (*chain, dense))], shape, error=const.error, roundings=n + const.roundings)
+    return net.affine([(x, (*chain, dense))], shape, error=c.error, roundings=n + c.roundings)
 
 
-def _matmul_of(net: Lowering, call: Call, a: Value, b: Value) -> Var:
-    if isinstance(a, Var) and isinstance(b, Const):
-        return _product(net, call, a, b.data, b)
-    if isinstance(a, Const) and isinstance(b, Var):  # A x = (x^T A^T)^T
-        if a.data.ndim == 1:
-            x = b if len(b.shape) == 1 else net.take(b, np.swapaxes(b.index(), -1, -2))
-            return _product(net, call, x, a.data, a)
-        x = Var(b.node, (1, b.size)) if len(b.shape) == 1 else net.take(b, np.swapaxes(b.index(), -1, -2))
-        y = _product(net, call, x, np.swapaxes(a.data, -1, -2), a)
-        if len(b.shape) == 1:
-            return Var(y.node, (*y.shape[:-2], y.shape[-1]))
-        return net.take(y, np.swapaxes(y.index(), -1, -2))
-    raise call.refuse("a product of two tensors that are both constant or both depend on the input")
+def matrix_product(net: Lowering, a: Value, b: Value) -> Value:
+    """``a @ b``."""
+    if isinstance(a, Const) and isinstance(b, Const):
+        if not a.is_float:
+            return replace(a, data=np.asarray(a.data @ b.data))
+        a = net.variable(a)
+    if isinstance(a, Var):
+        return _right_product(net, a, b) if isinstance(b, Const) else _product_of_variables(net, a, b)
+    assert isinstance(b, Var)  # A x = (x^T A^T)^T
+    line = len(b.shape) == 1
+    x = net.reshape(b, (1, b.size)) if line else net.take(b, np.swapaxes(b.index(), -1, -2))
+    flat = a.data.ndim == 1
+    weight = replace(a, data=a.data[:, None] if flat else np.swapaxes(a.data, -1, -2))
+    y = _right_product(net, x, weight)
+    if line:
+        y = net.reshape(y, (*y.shape[:-2], y.shape[-1]))
+        return net.reshape(y, y.shape[:-1]) if flat else y
+    return net.reshape(y, y.shape[:-1]) if flat else net.take(y, np.swapaxes(y.index(), -1, -2))
+
+
+def _product_of_variables(net: Lowering, a: Var, b: Var) -> Var:
+    """One product of both operands spread to (..., M, N, K), and a sum over K."""
+    if not a.shape or not b.shape:
+        raise ValueError("matrix product with a scalar")
+    left = a.index() if len(a.shape) > 1 else a.index()[None, :]
+    right = b.index() if len(b.shape) > 1 else b.index()[:, None]
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(f"matrix product of shapes {a.shape} and {b.shape}")
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    rows, terms, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    shape = guard((*batch, rows, columns, terms))
+    x = net.take(a, np.broadcast_to(left[..., :, None, :], shape))
+    y = net.take(b, np.broadcast_to(np.swapaxes(right, -1, -2)[..., None, :, :], shape))
+    total = sum_last(net, product(net, x, y, roundings=0), roundings=terms)
+    lines = (rows,) if len(a.shape) > 1 else ()
+    return net.reshape(total, (*batch, *lines, *((columns,) if len(b.shape) > 1 else ())))
+
+
+def sum_last(net: Lowering, x: Var, *, roundings: int) -> Var:
+    """The sum over the last axis."""
+    dense = Dense(np.ones((1, 1, x.shape[-1])), math.prod(x.shape[:-1]))
+    return net.affine([(x, (dense,))], x.shape[:-1], roundings=roundings)
+
+
+def dense_last(
+    net: Lowering,
+    x: Var,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    roundings: int = 0,
+    error: float = 0.0,
+) -> Var:
+    """``weight @ x + bias`` on the last axis."""
+    shape = (*x.shape[:-1], len(weight))
+    dense = Dense(weight[None], math.prod(shape[:-1]))
+    return net.affine([(x, (dense,))], shape, bias, roundings=roundings, error=error)
 
 
 def _matmul(net: Lowering, call: Call) -> list[Value]:
-    a, b = call.operand(0), call.operand(1)
-    if isinstance(a, Const) and isinstance(b, Const) and not a.is_float:
-        return [Const(np.asarray(a.data @ b.data))]
-    return [_matmul_of(net, call, a, b)]
-
-
-def moved(net: Lowering, value: Value, function: Callable[[Array], Array]) -> Value:
-    """Applies a function that only moves elements."""
-    if isinstance(value, Const):
-        return replace(value, data=np.asarray(function(value.data)))
-    return net.take(value, np.asarray(function(value.index())))
+    return [matrix_product(net, call.operand(0), call.operand(1))]
 
 
 def _gemm(net: Lowering, call: Call) -> list[Value]:
@@ -230,16 +128,17 @@ def _gemm(net: Lowering, call: Call) -> list[Value]:
         raise ValueError("Gemm needs matrices")
     a = moved(net, a, np.transpose) if call.attributes.get("transA", 0) else a
     b = moved(net, b, np.transpose) if call.attributes.get("transB", 0) else b
-    y = _matmul_of(net, call, a, b)
+    a = net.variable(a) if isinstance(a, Const) and isinstance(b, Const) else a
+    y = net.variable(matrix_product(net, a, b))
     alpha, beta = (float(call.attributes.get(k, 1.0)) for k in ("alpha", "beta"))
     if alpha != 1:
         y = net.scaled(y, np.array(alpha), roundings=1)
-    c = call.operands[2] if len(call.operands) > 2 else None
+    c = call.optional(2)
     if c is None:
         return [y]
     if beta != 1:
         c = net.scaled(net.variable(c), np.array(beta), roundings=1)
-    return [_sum(net, y, c, 1)]
+    return [summed(net, y, c, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,36 +228,57 @@ def _conv_chain(batch: int, channels: int, w: Array, groups: int, window: Window
     return (Take(gather, size), dense, Take(out, order.size * m))
 
 
-def _weight(call: Call, rank: int) -> tuple[Array, Const | None]:
-    w, bias = call.needed(1), call.const(2)
+def _weight(call: Call, rank: int) -> Array:
+    w = call.needed(1)
     kernel = call.integers("kernel_shape")
     if w.ndim != rank or (kernel is not None and kernel != w.shape[2:]):
         raise ValueError(f"kernel of shape {w.shape} for an input of rank {rank}")
-    return w, bias
+    return w
 
 
 def _conv(net: Lowering, call: Call) -> list[Value]:
-    x = net.variable(call.operand(0))
-    w, bias = _weight(call, len(x.shape))
+    x, weight = net.variable(call.operand(0)), call.operand(1)
     groups = int(call.attributes.get("group", 1))
-    if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
-        raise ValueError(f"kernel of shape {w.shape} and {groups} groups for input {x.shape}")
-    window = window_of(call, x.shape[2:], w.shape[2:])
+    if len(x.shape) != len(weight.shape) or groups < 1 or weight.shape[0] % groups:
+        raise ValueError(f"kernel of shape {weight.shape} and {groups} groups for input {x.shape}")
+    if x.shape[1] != weight.shape[1] * groups:
+        raise ValueError(f"kernel of shape {weight.shape} and {groups} groups for input {x.shape}")
+    window = window_of(call, x.shape[2:], weight.shape[2:])
+    if isinstance(weight, Var):
+        return [_with_bias(net, call, _conv_of_variables(net, x, weight, window, groups))]
+    w = _weight(call, len(x.shape))
     chain = _conv_chain(x.shape[0], x.shape[1], w, groups, window)
     y = net.affine([(x, chain)], (x.shape[0], w.shape[0], *window.out), roundings=w[0].size)
-    return [_channel_bias(net, y, bias)]
+    return [_with_bias(net, call, y)]
 
 
-def _channel_bias(net: Lowering, y: Var, bias: Const | None) -> Var:
+def _conv_of_variables(net: Lowering, x: Var, weight: Var, window: Window, groups: int) -> Var:
+    """All windows side by side (zeros in the padding), times the weights."""
+    (n, c), outputs, index = x.shape[:2], weight.shape[0], window.index()  # (windows, kernel)
+    windows, kernel = index.shape
+    guard((n, outputs, windows, c // groups * kernel))
+    image = x.index().reshape(n, groups, c // groups, -1)
+    at = np.where(index < 0, -1, image[..., np.maximum(index, 0)])  # (n, groups, channels, windows, kernel)
+    at = np.moveaxis(at, 3, 2).reshape(n, groups, windows, -1)
+    columns = weight.index().reshape(groups, outputs // groups, -1)
+    patches, filters = net.take(x, at), net.take(weight, np.swapaxes(columns, 1, 2))
+    y = _product_of_variables(net, patches, filters)
+    y = net.take(y, np.swapaxes(y.index(), 2, 3))
+    return net.reshape(y, (n, outputs, *window.out))
+
+
+def _with_bias(net: Lowering, call: Call, y: Var) -> Var:
+    bias = call.optional(2)
     if bias is None:
         return y
-    return net.shift(y, bias.data.reshape(-1, *(1,) * (len(y.shape) - 2)), y.shape, roundings=1)
+    shape = (-1, *(1,) * (len(y.shape) - 2))
+    return summed(net, y, moved(net, bias, lambda a: a.reshape(shape)), 1)
 
 
 def _conv_transpose(net: Lowering, call: Call) -> list[Value]:
     """The adjoint of the convolution that takes the output's shape to the input's."""
     x = net.variable(call.operand(0))
-    w, bias = _weight(call, len(x.shape))
+    w = _weight(call, len(x.shape))
     r, size, kernel = len(x.shape) - 2, x.shape[2:], w.shape[2:]
     groups = int(call.attributes.get("group", 1))
     strides, dilations = call.integers("strides") or (1,) * r, call.integers("dilations") or (1,) * r
@@ -385,7 +305,7 @@ def _conv_transpose(net: Lowering, call: Call) -> list[Value]:
     chain: list[Map] = [Adjoint(m) for m in _conv_chain(x.shape[0], channels, w, groups, window)[::-1]]
     terms = w.shape[0] // groups * math.prod(kernel)  # products per output, at most
     y = net.affine([(x, tuple(chain))], (x.shape[0], channels, *out), roundings=terms)
-    return [_channel_bias(net, y, bias)]
+    return [_with_bias(net, call, y)]
 
 
 def _batch_normalization(net: Lowering, call: Call) -> list[Value]:
@@ -400,8 +320,8 @@ def _batch_normalization(net: Lowering, call: Call) -> list[Value]:
     shape = (-1, *(1,) * (len(x.shape) - 2))
     scale, beta, mean, var = (call.needed(i).reshape(shape) for i in range(1, 5))
     spread = var + float(call.attributes.get("epsilon", np.float32(1e-5)))
-    if not np.all((spread > 1 / _RANGE) & (spread < _RANGE)) or np.any(
-        (scale != 0) & (np.abs(scale) < 1 / _RANGE)
+    if not np.all((spread > SMALLEST) & (spread < LARGEST)) or np.any(
+        (scale != 0) & (np.abs(scale) < SMALLEST)
     ):
         raise call.refuse("variance plus epsilon is not positive, or tiny or huge numbers")
     centred = net.shift(x, -mean, x.shape, roundings=8)
@@ -409,7 +329,7 @@ def _batch_normalization(net: Lowering, call: Call) -> list[Value]:
 
 
 # ------------------------------------------------------------------ sums over windows and axes
-def _sum_slots(net: Lowering, x: Var, slots: Array, shape: tuple[int, ...], divisor: Array | None) -> Var:
+def sum_slots(net: Lowering, x: Var, slots: Array, shape: tuple[int, ...], divisor: Array | None) -> Var:
     """Sums over the last axis of ``slots`` (flat indices, -1 for nothing), divided where asked."""
     n = slots.shape[-1]
     chain: Chain = (Take(slots, x.size), Dense(np.ones((1, 1, n)), math.prod(shape)))
@@ -439,10 +359,10 @@ def _average_pool(net: Lowering, call: Call) -> list[Value]:
         count = count[..., None] * ((at >= low) & (at < high)).sum(axis=1)
     if count.min() < 1:
         raise ValueError("a window lies entirely in the padding")
-    return [_sum_slots(net, x, planes(x, window.index()), (*x.shape[:2], *window.out), count)]
+    return [sum_slots(net, x, planes(x, window.index()), (*x.shape[:2], *window.out), count)]
 
 
-def _axes_of(call: Call, rank: int) -> tuple[int, ...] | None:
+def axes_of(call: Call, rank: int) -> tuple[int, ...] | None:
     """Axes of a reduction; None when it is the identity."""
     axes = call.integers("axes", 1)
     if not axes:
@@ -455,7 +375,7 @@ def _axes_of(call: Call, rank: int) -> tuple[int, ...] | None:
 def slots_of(call: Call, x: Value) -> tuple[Array, tuple[int, ...]] | None:
     """What a reduction combines, as flat indices (results, elements), and its shape; None: the identity."""
     rank, keep = len(x.shape), bool(call.attributes.get("keepdims", 1))
-    axes = tuple(range(2, rank)) if call.op.startswith("Global") else _axes_of(call, rank)
+    axes = tuple(range(2, rank)) if call.op.startswith("Global") else axes_of(call, rank)
     if axes is None:
         return None
     shape = tuple(1 if i in axes else s for i, s in enumerate(x.shape) if keep or i not in axes)
@@ -470,21 +390,20 @@ def _reduce(net: Lowering, call: Call) -> list[Value]:
     if found is None:
         return [x]
     slots, shape = found
+    if not slots.shape[1]:
+        raise ValueError("a reduction over no elements")
     if isinstance(x, Const) and not x.is_float and call.op == "ReduceSum":
-        return [Const(x.data.reshape(-1)[slots].sum(axis=-1).reshape(shape))]
+        return [replace(x, data=x.data.reshape(-1)[slots].sum(axis=-1).reshape(shape))]
     divisor = None if call.op == "ReduceSum" else np.array(float(slots.shape[1]))
-    return [_sum_slots(net, net.variable(x), slots, shape, divisor)]
+    return [sum_slots(net, net.variable(x), slots, shape, divisor)]
 
 
-COMPUTE: Mapping[str, Operator] = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
-    **dict.fromkeys(("Sum", "Mean"), _sum_all),
+LINEAR: Mapping[str, Operator] = {
     **dict.fromkeys(("ReduceSum", "ReduceMean", "GlobalAveragePool"), _reduce),
-    "Neg": _neg,
-    "MatMul": _matmul,
-    "Gemm": _gemm,
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_normalization,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
-    "BatchNormalization": _batch_normalization,
-    "AveragePool": _average_pool,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
 }
