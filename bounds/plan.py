@@ -179,7 +179,7 @@ def _relative(map_: AffineMap, weight_error: float, kernels: Kernels) -> Any:
     return (g + weight_error + map_.weight_error) * kernels.precision.slack(map_.terms + 8)
 
 
-NONLINEAR = (Op.RELU, Op.SCALAR, Op.MUL)
+NONLINEAR: tuple[Op, ...] = (Op.RELU, Op.SCALAR, Op.MUL)
 
 
 def _fraction(value: float) -> Any:
@@ -192,7 +192,7 @@ class _Counts:
     def __init__(self, kernels: Kernels, network: NetworkRounding | None) -> None:
         self.kernels, self.network = kernels, network
         self.exactly = _fraction if kernels.precision.u == 0 else float
-        self.elements = dict.fromkeys(NONLINEAR, 0)
+        self.elements: dict[Op, int] = dict.fromkeys(NONLINEAR, 0)
         self.index = 0
 
     def rounding(self, roundings: int) -> tuple[Any, Any]:
@@ -212,16 +212,18 @@ class _Counts:
 
     def nonlinear(self, node: Node, slot: int, sources: tuple[int, ...]) -> NonlinearStep:
         """The step of a nonlinear node."""
-        where = (self.index, self.elements[node.op], node.size)
+        index, offset, size = self.index, self.elements[node.op], node.size
         self.index += 1
         self.elements[node.op] += node.size
         if node.op is Op.RELU:
-            return ReluStep(slot, sources[0], *where)
+            return ReluStep(slot, sources[0], index, offset, size)
         if node.op is Op.MUL:
-            return ProductStep(slot, *sources, *where, *self.rounding(node.roundings))
+            left, right = sources
+            return ProductStep(slot, left, right, index, offset, size, *self.rounding(node.roundings))
         function = scalar_function(node.params["function"])
         rounds = self.network is not None and node.roundings > 0
-        return ScalarStep(slot, sources[0], *where, function, rounds, node.roundings < UNMODELLED)
+        known = node.roundings < UNMODELLED
+        return ScalarStep(slot, sources[0], index, offset, size, function, rounds, known)
 
 
 def compile_plan(graph: Graph, kernels: Kernels, network: NetworkRounding | None = None) -> Plan:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bounds.ball import Ball
+from bounds.domain import Objectives
+from bounds.graph import Graph
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
@@ -19,14 +21,14 @@ from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
 from verifier.problem import Problem, float64_box, load_models, make_problem
-from verifier.query import Options
+from verifier.query import Engine, Options
 from verifier.report.model import Report, Stats
 from verifier.report.progress import Progress
 from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.loop import Outcome, Search
 from verifier.search.objectives import objectives_of
-from verifier.search.settle import Settled, Settler
+from verifier.search.settle import Guide, Settled, Settler
 from verifier.search.trace import TreeTracer
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
@@ -171,6 +173,7 @@ class _Run:
             ball=_ball(problem.property, case),
             plans=self.plans,
         )
+        settler.guide = _guide(self.options.engine, problem.graph, objectives)
         self.forward = settler.fast.rule.forward
         falsifier = None
         if self.options.attack:
@@ -271,6 +274,15 @@ class _Run:
             seed=self.options.seed,
             version=VERSION,
         )
+
+
+def _guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None:
+    """The engine that bounds first, unless it is our own."""
+    if engine is Engine.BUILT_IN:
+        return None
+    from bounds.methods.auto_lirpa import AutoLirpaBounder
+
+    return AutoLirpaBounder(graph, objectives)
 
 
 def _combine(a: Outcome, b: Outcome) -> Outcome:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from bounds.errors import BadInput
 from verifier.verdict import Semantics
+
+
+class Engine(StrEnum):
+    """Who bounds subproblems first."""
+
+    BUILT_IN = "built-in"
+    AUTO_LIRPA = "auto-lirpa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,14 @@ OPTIONS: Final[tuple[OptionRow, ...]] = (
         "Memory for open subproblems and bounds, in bytes or with a suffix K, M, G or T.",
         low=2**20,
     ),
+    OptionRow(
+        "engine",
+        "choice",
+        Engine.BUILT_IN,
+        "Who bounds first. 'auto-lirpa' asks the auto_LiRPA library (docs/howto/second-engine.md); what it "
+        "finds is nominal, so a verdict still rests on rigorous float64 bounds.",
+        choices=tuple(e.value for e in Engine),
+    ),
     OptionRow("attack", "flag", True, "Look for counterexamples before proving.", hidden=True),
 )
 
@@ -93,6 +109,7 @@ class Options:
         seed: seed of every random choice.
         max_domains: subproblems, or None for no limit.
         memory: bytes, or None to choose from the machine's memory.
+        engine: who bounds first.
         attack: whether the falsifier runs (False only for debugging).
 
     Raises:
@@ -104,6 +121,7 @@ class Options:
     seed: int = 0
     max_domains: int | None = None
     memory: int | None = None
+    engine: Engine = Engine.BUILT_IN
     attack: bool = True
 
     def __post_init__(self) -> None:

@@ -46,7 +46,8 @@ def deviation(e: Expr, x: Array, error: Array, unit: float, eta: float) -> Array
         for part in nodes(e):
             known[part] = _step(part, [known[a] for a in part.args], (x, error), unit, eta)
     found = np.broadcast_to(known[e][1], x.shape)
-    return np.where(np.isnan(found), np.inf, found)
+    # a runtime's argument of which nothing is known may be NaN, which bounded functions keep
+    return np.where(np.isnan(found) | ~np.isfinite(error), np.inf, found)
 
 
 def _step(part: Expr, args: list[Pair], x: Pair, unit: float, eta: float) -> Pair:

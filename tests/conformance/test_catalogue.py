@@ -192,7 +192,7 @@ def _check_side(row: Activation, z: Array, k: Array, b: Array, wrong: Array, sid
 
 def _check_tight(row: Activation, gap: Array, y: Array, rise: Array, samples: int) -> None:
     """The line comes as close as samples that dense can tell."""
-    room = (np.ptp(y, axis=0) + abs(rise)) * (12 / samples) + 1e-9 * (1 + abs(y).max(0))
+    room = (np.ptp(y, axis=0) + abs(rise)) * (12 / samples) + 1e-6 * (1 + abs(y).max(0))
     assert np.all(gap <= room), f"{row.name}: not tight at {np.flatnonzero(gap > room)[:5]}"
 
 

@@ -12,10 +12,11 @@ from bounds.errors import ModelUnsupported
 from verifier.check.network import Array, Const, Lowering, Value, Var, real
 
 ROUND = 2.0**-53
+# constants are folded only where neither underflow nor overflow can occur
 SMALLEST, LARGEST = (
     2.0**-500,
     2.0**500,
-)  # constants are folded only where neither underflow nor overflow can occur
+)
 
 # TensorProto.DataType -> numpy type
 FLOATS: Mapping[int, str] = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}

@@ -36,6 +36,11 @@ _NEAR = 2.0**-46  # relative; a bound this close to an attained value is not imp
 _EXACT_ROUNDS = 8
 
 
+def both(a: Array) -> Interval:
+    """The interval of one number."""
+    return a, a
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """``g`` and its slope at cell ends."""
@@ -61,7 +66,7 @@ class Cells:
 def _pick(value: Any, where: Array) -> Any:
     """The same structure of arrays at ``where``."""
     if isinstance(value, tuple):
-        return tuple(_pick(v, where) for v in value)  # pyright: ignore
+        return tuple(_pick(v, where) for v in value)
     if isinstance(value, End | Cells):
         return replace(value, **{f.name: _pick(getattr(value, f.name), where) for f in fields(value)})
     return value[where]
@@ -250,11 +255,11 @@ class Search:
         # a cell without end or width has no width to speak of; its range is all that is used
         a, b = np.where(finite, cells.low, zero), np.where(finite, cells.high, zero)
         w = r.sub((b, b), (a, a))
-        bend = r.scale(r.mul((np.minimum(cells.curve[0], 0),) * 2, w), 0.5)[0]
+        bend = r.scale(r.mul(both(np.minimum(cells.curve[0], 0)), w), 0.5)[0]
         steep = np.maximum(cells.slope[0], r.add(left.slope, (bend, bend))[0])
         flat = np.minimum(cells.slope[1], r.sub(right.slope, (bend, bend))[1])
         kite = self._kite(left.value[0], right.value[0], steep, flat, w)
-        sag = r.scale(r.mul((np.maximum(cells.curve[1], 0),) * 2, r.mul(w, w)), 0.125)[1]
+        sag = r.scale(r.mul(both(np.maximum(cells.curve[1], 0)), r.mul(w, w)), 0.125)[1]
         ends = np.minimum(left.value[0], right.value[0])
         chord = r.sub((ends, ends), (sag, sag))[0]
         best = np.maximum(np.maximum(kite, chord), cells.range[0])

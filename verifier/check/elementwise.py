@@ -16,7 +16,7 @@ import numpy as np
 from verifier.check.calls import ROUND, Call, Operator, folded, inverse, inverse_error, two_sum
 from verifier.check.functions import Function, X, const, power
 from verifier.check.functions import call as fn
-from verifier.check.fusion import apply, fuse, number_of, product, times
+from verifier.check.fusion import apply, form_of, fuse, number_of, product, times
 from verifier.check.network import (
     UNMODELLED,
     Array,
@@ -96,7 +96,7 @@ def _divided(net: Lowering, call: Call, a: Value, b: Value) -> Var:
         if np.any(b.data == 0):
             raise ValueError("division by zero")
     dtype = next(v.dtype for v in (a, b) if isinstance(v, Var))
-    y = fuse(net, lambda u, v: fn("/", u, v), [a, b], lambda: _quotient(net, call, a, b))
+    y = fuse(net, form_of("/"), [a, b], lambda: _quotient(net, call, a, b))
     # integers are divided toward zero
     return y if dtype.startswith("float") else apply(net, fn("trunc", X), y, roundings=0)
 
@@ -115,7 +115,7 @@ def _neg(net: Lowering, call: Call) -> list[Value]:
     x = call.operand(0)
     if isinstance(x, Const):
         return [replace(x, data=-x.data)]
-    return [fuse(net, lambda e: fn("neg", e), [x], lambda: net.scaled(x, np.array(-1.0)), roundings=0)]
+    return [fuse(net, form_of("neg"), [x], lambda: net.scaled(x, np.array(-1.0)), roundings=0)]
 
 
 def _reciprocal(net: Lowering, call: Call) -> list[Value]:
@@ -137,7 +137,10 @@ def _sum_all(net: Lowering, call: Call) -> list[Value]:
     def lower() -> Var:
         return net.combine([(1, net.variable(v)) for v in operands], roundings=len(operands))
 
-    return [fuse(net, lambda *parts: reduce(plus, parts), operands, lower)]
+    def form(*parts: Function) -> Function:
+        return reduce(plus, parts)
+
+    return [fuse(net, form, operands, lower)]
 
 
 def _mean(net: Lowering, call: Call) -> list[Value]:
@@ -150,7 +153,10 @@ def _mean(net: Lowering, call: Call) -> list[Value]:
     def lower() -> Var:
         return net.scaled(total, np.array(1 / n), error=error, roundings=2)
 
-    return [lower() if error else fuse(net, lambda e: fn("/", e, const(n)), [total], lower)]
+    def form(e: Function) -> Function:
+        return fn("/", e, const(n))
+
+    return [lower() if error else fuse(net, form, [total], lower)]
 
 
 # ------------------------------------------------------------------ powers
@@ -265,30 +271,34 @@ def _shrink(call: Call) -> Function:
 
 
 _SIXTH = float(np.float32(1 / 6))
-_FORMULAS: Mapping[str, Callable[[Call], Function]] = {
+_HARD_SWISH = fn("*", X, _clipped(0.0, 1.0, plus(_scaled(_SIXTH, X), const(0.5))))
+_FIXED: Mapping[str, Function] = {
     **{
-        name: (lambda call, f=fn(name.lower(), X): f)
+        name: fn(name.lower(), X)
         for name in (
             "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log", "Sigmoid",
             "Sin", "Sinh", "Softplus", "Tan", "Tanh",
         )
     },
+    "HardSwish": _HARD_SWISH,
+    "Mish": fn("*", X, fn("tanh", fn("softplus", X))),
+    "Softsign": fn("/", X, plus(const(1), fn("abs", X))),
+}  # fmt: skip
+_FORMULAS: Mapping[str, Callable[[Call], Function]] = {
     "Celu": _celu,
     "Elu": _elu,
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda call: fn("*", X, _clipped(0.0, 1.0, plus(_scaled(_SIXTH, X), const(0.5)))),
-    "Mish": lambda call: fn("*", X, fn("tanh", fn("softplus", X))),
     "Selu": _selu,
     "Shrink": _shrink,
-    "Softsign": lambda call: fn("/", X, plus(const(1), fn("abs", X))),
     "Swish": _swish,
     "ThresholdedRelu": _thresholded,
-}  # fmt: skip
+}
 
 
 def _formula(net: Lowering, call: Call) -> list[Value]:
-    return [apply(net, _FORMULAS[call.op](call), net.variable(call.operand(0)))]
+    function = _FIXED[call.op] if call.op in _FIXED else _FORMULAS[call.op](call)
+    return [apply(net, function, net.variable(call.operand(0)))]
 
 
 _TO_WHOLE: Mapping[str, Callable[[Array], Array]] = {
@@ -326,7 +336,7 @@ def _relu(net: Lowering, call: Call) -> list[Value]:
     if known:
         return known
     x = net.variable(call.operand(0))
-    return [fuse(net, lambda e: fn("relu", e), [x], lambda: net.relu(x), roundings=0)]
+    return [fuse(net, form_of("relu"), [x], lambda: net.relu(x), roundings=0)]
 
 
 def _abs(net: Lowering, call: Call) -> list[Value]:
@@ -337,7 +347,7 @@ def absolute(net: Lowering, x: Var) -> Var:
     """``|x| = 2 relu(x) - x``."""
     return fuse(
         net,
-        lambda e: fn("abs", e),
+        form_of("abs"),
         [x],
         lambda: net.combine([(2, net.relu(x)), (-1, x)]),
         roundings=0,
@@ -389,7 +399,10 @@ def _clip(net: Lowering, call: Call) -> list[Value]:
             return net.affine([(y, ())], y.shape, np.array(low)) if low else y
         return net.combine([(1, v), (-1, net.relu(net.shift(v, np.array(-high), v.shape) if high else v))])
 
-    return [fuse(net, lambda e: _clipped(low, high, e), [v], lower, roundings=0)]
+    def form(e: Function) -> Function:
+        return _clipped(low, high, e)
+
+    return [fuse(net, form, [v], lower, roundings=0)]
 
 
 def _limit(call: Call, i: int, name: str, missing: float) -> float:
@@ -419,12 +432,12 @@ def extremum(net: Lowering, a: Value, b: Value, op: str) -> Value:
         play = net.maximum if op == "max" else net.minimum
         return play(net.variable(a), net.variable(b))
 
-    return fuse(net, lambda u, v: fn(op, u, v), [a, b], lower, roundings=0)
+    return fuse(net, form_of(op), [a, b], lower, roundings=0)
 
 
 ELEMENTWISE: Mapping[str, Operator] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
-    **dict.fromkeys(_FORMULAS, _formula),
+    **dict.fromkeys((*_FIXED, *_FORMULAS), _formula),
     **dict.fromkeys(_TO_WHOLE, _to_whole),
     **dict.fromkeys(("Max", "Min"), _extrema),
     **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky_relu),

@@ -28,29 +28,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 RATIONAL = frozenset(
-    [
-        "x",
-        "const",
-        "+",
-        "-",
-        "*",
-        "/",
-        "neg",
-        "abs",
-        "relu",
-        "max",
-        "min",
-        "sign",
-        "floor",
-        "ceil",
-        "trunc",
-        "round",
-        "step",
-        "strict",
-        "zero",
-        "where",
-    ]
-)
+    (
+        "x", "const", "+", "-", "*", "/", "neg", "abs", "relu", "max", "min", "sign", "floor", "ceil",
+        "trunc", "round", "step", "strict", "zero", "where",
+    )
+)  # fmt: skip
 STAIRS = frozenset(("floor", "ceil", "trunc", "round"))
 
 

@@ -121,6 +121,15 @@ def _common(operands: Sequence[Value]) -> list[Link] | None:
 Form = Callable[..., Function]
 
 
+def form_of(fn: str) -> Form:
+    """The operator that is one step."""
+
+    def form(*operands: Function) -> Function:
+        return call(fn, *operands)
+
+    return form
+
+
 def fuse(
     net: Lowering,
     form: Form,
@@ -165,9 +174,13 @@ def _absorbed(net: Lowering, variables: Sequence[Var]) -> bool:
 
 def apply(net: Lowering, function: Function, x: Var, *, roundings: int = 1) -> Var:
     """``function(x)``."""
+
+    def form(e: Function) -> Function:
+        return compose(function, e)
+
     return fuse(
         net,
-        lambda e: compose(function, e),
+        form,
         [x],
         lambda: net.scalar(function, x, roundings=roundings),
         roundings=roundings,

@@ -72,53 +72,53 @@ def _times(r: Reals, factor: float, x: Interval, y: Interval) -> Interval:
 
 # name -> first and second derivative, from the argument u and the value v
 SMOOTH: Mapping[str, tuple[Rule, Rule]] = {
-    "exp": (lambda r, u, v: v, lambda r, u, v: v),
-    "log": (lambda r, u, v: r.inverse(u), lambda r, u, v: r.neg(r.integer_power(u, -2))),
+    "exp": (lambda _r, _u, v: v, lambda _r, _u, v: v),
+    "log": (lambda r, u, _v: r.inverse(u), lambda r, u, _v: r.neg(r.integer_power(u, -2))),
     "sqrt": (
-        lambda r, u, v: r.scale(r.power(u, -0.5), 0.5),
-        lambda r, u, v: r.scale(r.power(u, -1.5), -0.25),
+        lambda r, u, _v: r.scale(r.power(u, -0.5), 0.5),
+        lambda r, u, _v: r.scale(r.power(u, -1.5), -0.25),
     ),
-    "sin": (lambda r, u, v: r.sine(u, 1.0), lambda r, u, v: r.neg(v)),
-    "cos": (lambda r, u, v: r.neg(r.sine(u, 0.0)), lambda r, u, v: r.neg(v)),
+    "sin": (lambda r, u, _v: r.sine(u, 1.0), lambda r, _u, v: r.neg(v)),
+    "cos": (lambda r, u, _v: r.neg(r.sine(u, 0.0)), lambda r, _u, v: r.neg(v)),
     "tan": (
-        lambda r, u, v: _one_plus_square(r, v),
-        lambda r, u, v: _times(r, 2.0, v, _one_plus_square(r, v)),
+        lambda r, _u, v: _one_plus_square(r, v),
+        lambda r, _u, v: _times(r, 2.0, v, _one_plus_square(r, v)),
     ),
     "tanh": (
-        lambda r, u, v: _tanh_slope(r, v),
-        lambda r, u, v: _times(r, -2.0, v, _tanh_slope(r, v)),
+        lambda r, _u, v: _tanh_slope(r, v),
+        lambda r, _u, v: _times(r, -2.0, v, _tanh_slope(r, v)),
     ),
-    "sigmoid": (lambda r, u, v: _logistic(r, v), lambda r, u, v: _logistic_slope(r, v)),
+    "sigmoid": (lambda r, _u, v: _logistic(r, v), lambda r, _u, v: _logistic_slope(r, v)),
     "softplus": (
-        lambda r, u, v: r.increasing("sigmoid", u),
-        lambda r, u, v: _logistic(r, r.increasing("sigmoid", u)),
+        lambda r, u, _v: r.increasing("sigmoid", u),
+        lambda r, u, _v: _logistic(r, r.increasing("sigmoid", u)),
     ),
-    "erf": (lambda r, u, v: _bell(r, u), lambda r, u, v: _times(r, -2.0, u, _bell(r, u))),
+    "erf": (lambda r, u, _v: _bell(r, u), lambda r, u, _v: _times(r, -2.0, u, _bell(r, u))),
     "atan": (
-        lambda r, u, v: r.inverse(_one_plus_square(r, u)),
-        lambda r, u, v: _times(r, -2.0, u, r.integer_power(_one_plus_square(r, u), -2)),
+        lambda r, u, _v: r.inverse(_one_plus_square(r, u)),
+        lambda r, u, _v: _times(r, -2.0, u, r.integer_power(_one_plus_square(r, u), -2)),
     ),
     "asin": (
-        lambda r, u, v: r.power(_one_minus_square(r, u), -0.5),
-        lambda r, u, v: r.mul(u, r.power(_one_minus_square(r, u), -1.5)),
+        lambda r, u, _v: r.power(_one_minus_square(r, u), -0.5),
+        lambda r, u, _v: r.mul(u, r.power(_one_minus_square(r, u), -1.5)),
     ),
     "acos": (
-        lambda r, u, v: r.neg(r.power(_one_minus_square(r, u), -0.5)),
-        lambda r, u, v: r.neg(r.mul(u, r.power(_one_minus_square(r, u), -1.5))),
+        lambda r, u, _v: r.neg(r.power(_one_minus_square(r, u), -0.5)),
+        lambda r, u, _v: r.neg(r.mul(u, r.power(_one_minus_square(r, u), -1.5))),
     ),
-    "sinh": (lambda r, u, v: r.value("cosh", u), lambda r, u, v: v),
-    "cosh": (lambda r, u, v: r.increasing("sinh", u), lambda r, u, v: v),
+    "sinh": (lambda r, u, _v: r.value("cosh", u), lambda _r, _u, v: v),
+    "cosh": (lambda r, u, _v: r.increasing("sinh", u), lambda _r, _u, v: v),
     "asinh": (
-        lambda r, u, v: r.power(_one_plus_square(r, u), -0.5),
-        lambda r, u, v: r.neg(r.mul(u, r.power(_one_plus_square(r, u), -1.5))),
+        lambda r, u, _v: r.power(_one_plus_square(r, u), -0.5),
+        lambda r, u, _v: r.neg(r.mul(u, r.power(_one_plus_square(r, u), -1.5))),
     ),
     "acosh": (
-        lambda r, u, v: r.power(r.neg(_one_minus_square(r, u)), -0.5),
-        lambda r, u, v: r.neg(r.mul(u, r.power(r.neg(_one_minus_square(r, u)), -1.5))),
+        lambda r, u, _v: r.power(r.neg(_one_minus_square(r, u)), -0.5),
+        lambda r, u, _v: r.neg(r.mul(u, r.power(r.neg(_one_minus_square(r, u)), -1.5))),
     ),
     "atanh": (
-        lambda r, u, v: r.inverse(_one_minus_square(r, u)),
-        lambda r, u, v: _times(r, 2.0, u, r.integer_power(_one_minus_square(r, u), -2)),
+        lambda r, u, _v: r.inverse(_one_minus_square(r, u)),
+        lambda r, u, _v: _times(r, 2.0, u, r.integer_power(_one_minus_square(r, u), -2)),
     ),
 }
 # where a staircase lies relative to its argument

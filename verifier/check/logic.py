@@ -14,7 +14,7 @@ from verifier.check.calls import BOOL, FLOATS, INTEGERS, Call, Operator
 from verifier.check.elementwise import absolute, difference, extremum
 from verifier.check.functions import Function, X, const
 from verifier.check.functions import call as fn
-from verifier.check.fusion import apply, fuse, product
+from verifier.check.fusion import apply, form_of, fuse, product
 from verifier.check.movement import concat
 from verifier.check.network import Array, Const, Lowering, Value, Var, guard, real
 
@@ -34,6 +34,18 @@ _LOGIC: Mapping[str, tuple[Callable[[Array, Array], Array], Callable[[Array], tu
     "Or": (np.logical_or, lambda c: (1 - c, c)),
     "Xor": (np.logical_xor, lambda c: (1 - 2 * c, c)),
 }
+
+
+def _opposite(e: Function) -> Function:
+    return fn("-", const(1), e)
+
+
+def _nonzero(e: Function) -> Function:
+    return _opposite(fn("zero", e))
+
+
+def _distance(u: Function, v: Function) -> Function:
+    return fn("abs", fn("-", u, v))
 
 
 def _truth(data: Array) -> list[Value]:
@@ -69,7 +81,7 @@ def _not(net: Lowering, call: Call) -> list[Value]:
     def lower() -> Var:
         return net.scaled(x, np.array(-1.0), np.array(1.0))
 
-    return [fuse(net, lambda e: fn("-", const(1), e), [x], lower, roundings=0)]
+    return [fuse(net, _opposite, [x], lower, roundings=0)]
 
 
 def _logic(net: Lowering, call: Call) -> list[Value]:
@@ -84,7 +96,7 @@ def _logic(net: Lowering, call: Call) -> list[Value]:
         def lower() -> Var:
             return absolute(net, net.combine([(1, a), (-1, b)]))
 
-        return [fuse(net, lambda u, v: fn("abs", fn("-", u, v)), [a, b], lower, roundings=0)]
+        return [fuse(net, _distance, [a, b], lower, roundings=0)]
     x, c = (a, b) if isinstance(b, Const) else (b, a)
     assert isinstance(x, Var) and isinstance(c, Const)
     scale, shift = affine(real(c))
@@ -98,7 +110,7 @@ def _where(net: Lowering, call: Call) -> list[Value]:
     return [
         fuse(
             net,
-            lambda *e: fn("where", *e),
+            form_of("where"),
             [c, a, b],
             lambda: _blend(net, c, a, b),
             roundings=0,
@@ -163,7 +175,7 @@ def converted(net: Lowering, call: Call, x: Value, target: str) -> Value:
         def lower() -> Var:
             return net.scaled(apply(net, fn("zero", X), x, roundings=0), np.array(-1.0), np.array(1.0))
 
-        return fuse(net, lambda e: fn("-", const(1), fn("zero", e)), [x], lower, roundings=0, dtype="bool")
+        return fuse(net, _nonzero, [x], lower, roundings=0, dtype="bool")
     if target in ("int32", "int64"):
         if x.dtype not in ("float32", "float64"):
             return replace(x, dtype=target)

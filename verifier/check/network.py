@@ -204,7 +204,7 @@ def whole(data: Any) -> Const:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Says that a tensor is, element by element, ``function`` of ``root``; how often links on the way round."""
+    """Says that a tensor is, elementwise, ``function`` of ``root``; most roundings of a link on the way."""
 
     root: Var
     function: Function

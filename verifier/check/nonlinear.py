@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from bounds.errors import CertificateRejected
-from verifier.check.arithmetic import Arithmetic, float_above, float_below
+from verifier.check.arithmetic import Arithmetic
 from verifier.check.cells import least
 from verifier.check.functions import Function, call, rational
 from verifier.check.network import Array
@@ -119,11 +119,7 @@ def intercepts(to: Arithmetic, f: Function, low: Array, high: Array, slope: Arra
         return least(f, low, high, slope, exact=False)
     if rational(f):
         return least(f, low, high, slope, exact=True)
-    ends = [
-        np.asarray(np.frompyfunc(g, 1, 1)(v), np.float64)
-        for g, v in ((float_below, low), (float_above, high))
-    ]
-    found = least(f, ends[0], ends[1], slope.astype(np.float64), exact=False)
+    found = least(f, *to.outwards(low, high), slope.astype(np.float64), exact=False)
     if not np.isfinite(found).all():
         raise CertificateRejected("exact", "a function has no bound on a box; only floats may say so")
     return to.array(found)

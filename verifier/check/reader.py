@@ -43,7 +43,8 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
 }
 _KEYS = {
     "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,
-    "relus": list, "scalars": list, "products": list, "producer": dict, "root_precision": int, "forward": bool,
+    "relus": list, "scalars": list, "products": list, "producer": dict,
+    "root_precision": int, "forward": bool,
 }  # fmt: skip
 
 
@@ -106,10 +107,7 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
     wanted = {"certificate.json"} | (set() if sat else {f"arrays/{name}.npy" for name in ARRAYS})
     if set(files) != wanted:
         _invalid(f"holds {sorted(set(files) ^ wanted)[:4]} too many or too few")
-    listed: list[Listed] = [
-        tuple((_text(r, "tensor"), _count(r, "size")) for r in document[key])
-        for key in ("relus", "scalars", "products")
-    ]
+    listed = _listed(document, "relus"), _listed(document, "scalars"), _listed(document, "products")
     arrays: dict[str, Array] = {}
     counts = [sum(n for _, n in part) for part in listed]
     sizes = {"N": counts[0], "S": 2 * counts[1], "P": 2 * counts[2]}
@@ -130,6 +128,10 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
         document.get("witness", {}),
         arrays,
     )
+
+
+def _listed(document: Mapping[str, Any], key: str) -> Listed:
+    return tuple((_text(r, "tensor"), _count(r, "size")) for r in document[key])
 
 
 def _bytes(bits: int) -> int:

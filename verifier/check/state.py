@@ -99,7 +99,7 @@ class Marks:
 
 
 class Layout:
-    """Where the elements of every nonlinear node stand in the arrays of :class:`Choices` and :class:`Marks`."""
+    """Where every nonlinear node has its columns in :class:`Choices` and :class:`Marks`."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

@@ -11,7 +11,7 @@ import click
 
 from bounds.errors import BadInput
 from verifier.files import replacing
-from verifier.query import OPTIONS, OptionRow, Options, parse_bytes
+from verifier.query import OPTIONS, Engine, OptionRow, Options, parse_bytes
 from verifier.verdict import Semantics
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,9 +71,14 @@ def _option(row: OptionRow) -> Callable[[Any], Any]:
         declaration = f"{row.flag}/--no-{row.flag[2:]}"
         return click.option(declaration, row.name, default=row.default, help=row.help, hidden=row.hidden)
     if row.kind == "choice":
+        kind = click.Choice(row.choices)
+        if row.name != "semantics":
+            return click.option(
+                row.flag, row.name, type=kind, default=str(row.default), show_default=True, help=row.help
+            )
         # no default here: a query may say itself what it asks about (session.load_property)
         text = f"{row.help}  [default: the query's element types in VNN-LIB 2.0, otherwise real]"
-        return click.option(row.flag, row.name, type=click.Choice(row.choices), help=text)
+        return click.option(row.flag, row.name, type=kind, help=text)
     shown = row.default is not None
     return click.option(
         row.flag,
@@ -90,6 +95,8 @@ def make_options(values: Mapping[str, Any]) -> Options:
     """Options from what click parsed; the keys are names of the table."""
     words = dict(values)
     asked = words.pop("semantics", None)
+    if "engine" in words:
+        words["engine"] = Engine(words["engine"])
     return Options(**words) if asked is None else Options(**words, semantics=Semantics(asked))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -34,6 +35,21 @@ class Settled:
     exact: int = 0
 
 
+class Guide(Protocol):
+    """Another engine that bounds boxes first; it refutes nothing, what it finds positive is settled here."""
+
+    def bound(
+        self,
+        lo: Array,
+        hi: Array,
+        wanted: Array,
+        should_stop: Callable[[], bool] | None = None,
+        effort: Effort | None = None,
+    ) -> BoundResult:
+        """See :meth:`bounds.methods.bounder.BoxBounder.bound`."""
+        ...
+
+
 class Settler:
     """Bounds blocks of one case; see the module."""
 
@@ -57,6 +73,7 @@ class Settler:
             # many inputs: the box will hardly be split, so the root deserves more steps
             self._options = replace(self._options, effort=Effort(iterations=20))
             self.fast.options = self._options
+        self.guide: Guide | None = None  # bounds before ``fast`` does, where there is one
         self._fine: BoxBounder | None = None
         self._exact: BoxBounder | None = None
         self._exact_left = _EXACT_BOXES
@@ -83,7 +100,8 @@ class Settler:
         Returns:
             The merged result, and evidence as pairs (indices into the block, evidence about them).
         """
-        result = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
+        first = self.guide or self.fast
+        result = first.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)
         if unsure.any():

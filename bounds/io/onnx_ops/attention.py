@@ -88,7 +88,7 @@ def _masked(ctx: Context, call: Call, scores: Var, past: int) -> tuple[Var, Arra
     """The scores with the mask added, and which elements stay (None: all)."""
     keep = np.ones(scores.shape, bool)
     if call.attributes.get("is_causal", 0):
-        keep &= np.tri(*scores.shape[2:], past, dtype=bool)
+        keep &= np.tri(scores.shape[2], scores.shape[3], past, dtype=bool)
     mask = call.optional(3)
     if isinstance(mask, Const):
         if mask.data.dtype == np.bool_:

@@ -242,7 +242,7 @@ def _conv_transpose(ctx: Context, call: Call) -> list[Value]:
 
 
 def _sources(window: Window, size: int) -> Array:
-    """``(kernel, out)``: the input position along the depth that a kernel position leads to an output, or -1."""
+    """``(kernel, out)``: the input position (depth) that a kernel position leads to an output, or -1."""
     reach = (
         np.arange(window.out[0])
         + window.before[0]

@@ -135,11 +135,18 @@ def _shifted(ctx: Context, x: Var, zero: float) -> Var:
     """``x - zero`` for whole numbers, exactly; joins the function that ``x`` is."""
     if zero == 0:
         return x
-    return ctx.fuse(lambda e: e - zero, [x], lambda: ctx.scale(x, 1.0, -zero), roundings=0)
+
+    def form(e: Expr) -> Expr:
+        return e - zero
+
+    return ctx.fuse(form, [x], lambda: ctx.scale(x, 1.0, -zero), roundings=0)
 
 
 def _scaled(ctx: Context, x: Var, scale: float) -> Var:
-    return ctx.fuse(lambda e: e * scale, [x], lambda: ctx.scale(x, scale, 0.0, roundings=1), roundings=1)
+    def form(e: Expr) -> Expr:
+        return e * scale
+
+    return ctx.fuse(form, [x], lambda: ctx.scale(x, scale, 0.0, roundings=1), roundings=1)
 
 
 def _dynamic_quantize(ctx: Context, call: Call) -> list[Value]:

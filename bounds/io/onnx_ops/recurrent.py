@@ -1,6 +1,7 @@
 """RNN, LSTM and GRU, unrolled over their fixed sequence length.
 
-Per step and direction: one LINEAR of the concatenated ``[x_t, h]`` (of ``x_t`` alone where h is zero) for all gates with the input's biases, a SCALE that adds the recurrent biases (left out where all are zero),
+Per step and direction: one LINEAR of the concatenated ``[x_t, h]`` (of ``x_t`` alone where h is zero)
+for all gates with the input's biases, a SCALE that adds the recurrent biases (left out where all are zero),
 then the gates. SCALAR and MUL nodes per step, in order:
 
 * RNN: ``h = f(.)``.

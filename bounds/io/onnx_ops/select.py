@@ -2,9 +2,9 @@
 
 Normal form of a comparison of all elements of a row ``(R, K)``: for the pairs j < k in lexicographic
 order one difference (TAKE, TAKE, ADD) and one SCALAR of shape ``(R, K (K - 1) / 2)``: 1 where j goes before
-k, ``STEP(x_j - x_k)`` for the largest first (equal elements keep their order), ``STRICT`` where the last index
-wins, with the operands exchanged for the smallest first. The place of i is the number of elements before it
-(TAKE, SCALE, SUM); the winner's mark is RELU(1 - place), without the RELU for two elements, where it is
+k, ``STEP(x_j - x_k)`` for the largest first (equal elements keep their order), ``STRICT`` where the last
+index wins, with the operands exchanged for the smallest first. The place of i is the number of elements
+before it (TAKE, SCALE, SUM); the winner's mark is RELU(1 - place), without the RELU for two elements, where it is
 the comparison itself. An index is a LINEAR with weights 0..K-1. All of it is exact in every arithmetic.
 """
 

@@ -119,7 +119,6 @@ architecture(
     "cnn_grouped",
     lambda: classifier(nn.Conv2d(4, 6, 2, groups=2), nn.ReLU(), nn.ChannelShuffle(2), inside=6),
     (1, 4, 2, 2),
-    by="legacy",
 )
 architecture(
     "cnn_dilated",

@@ -36,7 +36,8 @@ ACTIVATIONS: dict[str, Sequence[Function]] = {
         lambda x: (1 + torch.tanh(x)) * 0.5 * x,
     ),
     "periodic": (
-        torch.sin, torch.cos, torch.sinc, lambda x: x + torch.sin(2 * x) ** 2 / 2, lambda x: torch.exp(-x * x),
+        torch.sin, torch.cos, torch.sinc, lambda x: x + torch.sin(2 * x) ** 2 / 2,
+        lambda x: torch.exp(-x * x),
     ),
     "powers": (
         torch.square, lambda x: x**3, lambda x: F.relu(x) ** 2, lambda x: 0.5 * x**2 - x + 1,
@@ -48,7 +49,8 @@ ACTIVATIONS: dict[str, Sequence[Function]] = {
         lambda x: torch.log10(x.abs() + 1),
     ),
     "inverse": (
-        torch.asinh, lambda x: torch.acosh(x.abs() + 1.5), lambda x: torch.asin(0.5 * torch.cos(x)), torch.sinh,
+        torch.asinh, torch.sinh, lambda x: torch.acosh(x.abs() + 1.5),
+        lambda x: torch.asin(0.5 * torch.cos(x)),
         torch.cosh, lambda x: torch.tan(0.2 * x), lambda x: torch.atanh(0.5 * torch.sin(x)),
         lambda x: torch.acos(0.5 * torch.cos(x)),
     ),

@@ -186,9 +186,7 @@ architecture(
     radius=0.01,
     by="dynamo opset23",
 )
-architecture(
-    "transformer_encoder_relu", lambda: encoder("relu", norm_first=False), (1, 2, 2), radius=0.01, by="legacy"
-)
+architecture("transformer_encoder_relu", lambda: encoder("relu", norm_first=False), (1, 2, 2), radius=0.01)
 architecture("transformer_decoder", Decoder, (1, 2, 2), (1, 2, 2), radius=0.01)
 architecture("transformer_llama", Llama, (1, 2, 2), radius=0.01, by="dynamo opset23")
 architecture("vit", lambda: Patches(encoder("gelu", norm_first=True)), (1, 1, 2, 4), radius=0.01)

@@ -248,7 +248,6 @@ architecture(
     "norm_spectral",
     lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2)).eval(),
     (1, 3),
-    by="legacy",
 )
 architecture("gnn_scatter", ScatterGraph, (1, 4, 2), by="dynamo legacy")
 architecture("gnn_index_add", IndexAddGraph, (1, 4, 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from onnx_checks import agree, model_of, w
 
@@ -64,11 +66,11 @@ EINSUM = [
 @pytest.mark.parametrize(("equation", "shapes"), EINSUM)
 def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
     names = "abc"[: len(shapes)]
+    given: dict[str, Any] = dict(zip(names, shapes, strict=True))
     body = f'y = Einsum<equation="{equation}">({", ".join(names)})'
-    agree(body, **dict(zip(names, shapes, strict=True)))
+    agree(body, **given)
     for fixed in names if len(names) > 1 else ():
-        given = {n: w(*s) if n == fixed else s for n, s in zip(names, shapes, strict=True)}
-        agree(body, **given)
+        agree(body, **{**given, fixed: w(*given[fixed])})
 
 
 def test_einsum_of_constants_meets_the_input() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx_checks import agree, f, ints, model_of, w
 
 from bounds.errors import ModelInvalid, ModelUnsupported
+from bounds.evaluate import evaluate
+from bounds.io.session import Session
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -27,8 +31,8 @@ def test_gather_nd() -> None:
 def test_scatter(reduction: str) -> None:
     body = f'y = ScatterElements<axis=1,reduction="{reduction}">(x, i, u)'
     index = np.array([[0, -1], [1, 2]]) if reduction == "none" else np.array([[1, 1], [2, 1]])
-    for operands in ({"u": (2, 2)}, {"u": w(2, 2)}):
-        agree(body, 18, x=(2, 3), i=index, **operands)
+    agree(body, 18, x=(2, 3), i=index, u=(2, 2))
+    agree(body, 18, x=(2, 3), i=index, u=w(2, 2))
     agree(body, 18, x=w(2, 3), i=index, u=(2, 2))
     body = f'y = ScatterND<reduction="{reduction}">(x, i, u)'
     rows = np.array([[0], [2]]) if reduction == "none" else np.array([[0], [2], [0], [0]])
@@ -87,3 +91,45 @@ def test_shape_arithmetic_chains() -> None:
     )  # fmt: skip
     agree("s = Size(x) h = Div(s, two) r = Range(zero, h, one) y = Gather<axis=0>(x, r)", 13, x=(8,),
           two=np.array(2), zero=np.array(0), one=np.array(1))  # fmt: skip
+
+
+PATCH = (
+    "a = Gather(p, zero) r = Cast<to=7>(a) e = Add(r, two) s = Unsqueeze(r, zeros) t = Unsqueeze(e, zeros)"
+    "n = Constant<value = int64[6] {0, 1, 2, 3, 4, 5}>() i = Slice(n, s, t, zeros)"
+)
+
+
+def at_places(body: str, **operands: Any) -> None:
+    """Compares with onnxruntime at fractional places of a patch of two rows in an image of six."""
+    given: dict[str, Any] = {"p": (1,), "zero": np.array(0), "two": np.array(2), "zeros": ints(0), **operands}
+    model = model_of(PATCH + body, 13, **given)
+    session = Session(model)
+    rng = np.random.default_rng(0)
+    for place in (0.0, 0.9, 1.0, 2.5, 4.0, 4.99):
+        x = rng.standard_normal(model.graph.input_size).astype(np.float32).astype(np.float64)
+        x[0] = place
+        wanted = np.concatenate([y.ravel() for y in session.run(x)])
+        np.testing.assert_allclose(evaluate(model.graph, x[None])[0], wanted, rtol=1e-6)
+
+
+def test_slices_at_a_computed_place() -> None:
+    at_places("y = Cast<to=1>(i)")
+    at_places("y = Slice(c, s, t, zeros)", c=w(6, 3))
+    at_places("y = Slice(x, s, t, zeros)", x=(6, 3))
+    at_places("d = Slice(o, s, t, zeros) y = Add(x, d)", o=np.ones((6, 2), np.float32), x=(2,))
+
+
+def test_scatter_at_a_computed_place() -> None:
+    rows = "j = Unsqueeze(i, ones) m = ScatterND(c, j, u) y = Mul(x, m)"
+    at_places(rows, c=w(6, 3), u=0 * w(2, 3), x=(6, 3), ones=ints(1))
+    both = "j = Unsqueeze(i, ones) k = Concat<axis=1>(j, j) m = ScatterND(c, k, u) y = Mul(x, m)"
+    at_places(both, c=w(6, 6), u=0 * w(2) + 7, x=(6, 6), ones=ints(1))
+    mixed = "j = Unsqueeze(i, ones) k = Concat<axis=1>(q, j) m = ScatterND(c, k, u) y = Mul(x, m)"
+    at_places(mixed, c=w(4, 6), u=0 * w(2) + 7, x=(4, 6), ones=ints(1), q=ints(3, -2).reshape(2, 1))
+
+
+def test_computed_places_that_are_not_analysed() -> None:
+    with pytest.raises(ModelUnsupported, match="length depends"):
+        model_of("r = Cast<to=7>(p) y = Slice(x, z, r, z)", 13, p=(1,), x=(6,), z=ints(0))
+    with pytest.raises(ModelUnsupported, match="different updates"):
+        model_of("r = Cast<to=7>(p) y = ScatterND(c, r, u)", 13, p=(2, 1), c=w(6), u=w(2))

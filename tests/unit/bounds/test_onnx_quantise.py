@@ -76,7 +76,7 @@ def test_constants() -> None:
             "q = QuantizeLinear(a, s) c = DequantizeLinear(q, s) y = Add(x, c)",
             13,
             x=(1,),
-            a=f(0.25),
+            a=f(0.35),
             s=f(0.1),
         )
 

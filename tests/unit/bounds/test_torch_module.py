@@ -33,5 +33,9 @@ def test_module_is_imported_in_inference_mode(capfd: pytest.CaptureFixture[str])
 
 
 def test_unsupported_layers_are_named() -> None:
-    with pytest.raises(ModelUnsupported, match="Softmax"):
-        from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Softmax(dim=1)), torch.zeros(1, 2))
+    class Noise(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.rand_like(x)
+
+    with pytest.raises(ModelUnsupported, match="RandomUniformLike.*inference mode"):
+        from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2), Noise()), torch.zeros(1, 2))

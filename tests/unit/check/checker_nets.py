@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -16,10 +17,13 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from verifier.check.importer import combine
-from verifier.check.network import Network
+from verifier.check.functions import Function
+from verifier.check.network import Kind, Network, Node
+from verifier.check.state import Choices, Marks
 from verifier.spec.model import Case, NetworkRef, Property, Row, Variable
 
 Array = np.ndarray
+KINDS = {"relus": Kind.RELU, "scalars": Kind.SCALAR, "products": Kind.PRODUCT}
 
 
 # ------------------------------------------------------------------ models
@@ -70,9 +74,12 @@ def leaky(rng: np.random.Generator) -> bytes:
 
 def clip(rng: np.random.Generator) -> bytes:
     w = {"w": dyadic(rng, 2, 3), "v": dyadic(rng, 3, 2), "lo": np.float32(-0.5), "hi": np.float32(1.0)}
+    w["u"] = dyadic(rng, 3, 3)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["z"]),
-        helper.make_node("Clip", ["z", "lo", "hi"], ["a"]),
+        helper.make_node("Clip", ["z", "lo"], ["b"]),
+        helper.make_node("MatMul", ["b", "u"], ["c"]),
+        helper.make_node("Clip", ["c", "", "hi"], ["a"]),
         helper.make_node("MatMul", ["a", "v"], ["y"]),
     ]
     return model(nodes, w, [1, 2])
@@ -142,6 +149,97 @@ FAMILIES: Mapping[str, tuple[Callable[[np.random.Generator], bytes], int]] = {
 }
 
 
+def curved(rng: np.random.Generator) -> bytes:
+    """Rational functions: a square, a two-sided clip, a staircase, a quotient; and a product."""
+    w = {"w": dyadic(rng, 2, 4), "v": dyadic(rng, 2, 2), "lo": np.float32(-0.5), "hi": np.float32(1.0)}
+    w |= {"two": np.int64([1, 1, 1, 1]), "one": np.float32(1), "o": dyadic(rng, 2, 2)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Split", ["z", "two"], ["a", "b", "c", "d"], axis=1),
+        helper.make_node("Mul", ["a", "a"], ["e"]),
+        helper.make_node("Clip", ["b", "lo", "hi"], ["f"]),
+        helper.make_node("Floor", ["c"], ["g"]),
+        helper.make_node("Abs", ["d"], ["h"]),
+        helper.make_node("Add", ["h", "one"], ["i"]),
+        helper.make_node("Div", ["d", "i"], ["j"]),
+        helper.make_node("Concat", ["e", "f"], ["k"], axis=1),
+        helper.make_node("Concat", ["g", "j"], ["l"], axis=1),
+        helper.make_node("Mul", ["k", "l"], ["m"]),
+        helper.make_node("MatMul", ["m", "o"], ["y"]),
+    ]
+    return model(nodes, w, [1, 2])
+
+
+def cubic(rng: np.random.Generator) -> bytes:
+    """Two layers of polynomials, and a product of a value with what came of it."""
+    w = {"w": dyadic(rng, 2, 3), "v": dyadic(rng, 3, 3, bits=1) / 4, "o": dyadic(rng, 3, 2)}
+    w |= {"three": np.float32(3)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Pow", ["z", "three"], ["a"]),
+        helper.make_node("MatMul", ["a", "v"], ["b"]),
+        helper.make_node("Mul", ["b", "z"], ["c"]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Sub", ["d", "a"], ["e"]),
+        helper.make_node("MatMul", ["e", "o"], ["y"]),
+    ]
+    return model(nodes, w, [1, 2])
+
+
+CURVED: Mapping[str, tuple[Callable[[np.random.Generator], bytes], int]] = {
+    "curved": (curved, 2),
+    "cubic": (cubic, 2),
+}
+EVERY = {**FAMILIES, **CURVED}
+
+
+def choices(network: Network, rng: np.random.Generator, rows: int, *, bits: bool = False) -> Choices:
+    """Random choices."""
+    n, m, p = (network.elements(kind) for kind in KINDS.values())
+    slopes = rng.integers(0, 2, (rows, n)) * 128 if bits else rng.integers(0, 129, (rows, n))
+    lines = rng.standard_normal((rows, 2 * m)).astype(np.float32)
+    return Choices(slopes.astype(np.uint8), lines, rng.integers(0, 129, (rows, 2 * p)).astype(np.uint8))
+
+
+def everything(network: Network, boxes: int) -> Marks:
+    """Everything is bounded backwards."""
+    n, m, p = (network.elements(kind) for kind in KINDS.values())
+    return Marks(*(np.ones((boxes, k), np.uint8) for k in (n, m, 2 * p)))
+
+
+def value_at(function: Function, x: Fraction) -> Fraction:
+    """A rational function at a point, exactly."""
+    known: list[Fraction] = []
+    for step in function:
+        a = [known[k] for k in step.args]
+        known.append(x if step.fn == "x" else Fraction(EXACT[step.fn](step.value, *a)))
+    return known[-1]
+
+
+EXACT: Mapping[str, Callable[..., Any]] = {
+    "const": lambda value: value,
+    "+": lambda _, a, b: a + b,
+    "-": lambda _, a, b: a - b,
+    "*": lambda _, a, b: a * b,
+    "/": lambda _, a, b: a / b,
+    "neg": lambda _, a: -a,
+    "abs": lambda _, a: abs(a),
+    "relu": lambda _, a: max(a, 0),
+    "max": lambda _, a, b: max(a, b),
+    "min": lambda _, a, b: min(a, b),
+    "pow": lambda value, a: a ** int(value),
+    "sign": lambda _, a: (a > 0) - (a < 0),
+    "floor": lambda _, a: math.floor(a),
+    "ceil": lambda _, a: math.ceil(a),
+    "trunc": lambda _, a: math.trunc(a),
+    "round": lambda _, a: round(a),
+    "step": lambda _, a: a >= 0,
+    "strict": lambda _, a: a > 0,
+    "zero": lambda _, a: a == 0,
+    "where": lambda _, c, a, b: a if c == 1 else b,
+}
+
+
 def make_property(
     inputs: int, outputs: int, cases: Sequence[Case], *, networks: Sequence[str] = ("",)
 ) -> Property:
@@ -173,6 +271,13 @@ def row(
     )
 
 
+def of_element(node: Node, x: Fraction, y: Fraction = Fraction(0)) -> Fraction:
+    """One element of a nonlinear node, exactly."""
+    if node.kind is Kind.RELU:
+        return max(x, Fraction(0))
+    return x * y if node.kind is Kind.PRODUCT else value_at(node.function, x)
+
+
 # ------------------------------------------------------------------ dense matrices of the normal form
 class Plain:
     """The normal form as explicit matrices: node -> (source -> matrix, bias) or the relu's source."""
@@ -196,8 +301,10 @@ class Plain:
         values: list[list[Fraction]] = [list(x)]
         for node, maps, bias in zip(self.network.nodes[1:], self.maps[1:], self.bias[1:], strict=True):
             assert node.error == 0
-            if node.relu >= 0:
-                values.append([max(v, Fraction(0)) for v in values[node.relu]])
+            before = [values[k] for k in node.operands]
+            if node.kind is not Kind.AFFINE:
+                pairs = zip(*before, strict=True)
+                values.append([of_element(node, *v) for v in pairs])
                 continue
             out = [Fraction(float(b)) for b in bias]
             for source, matrix in maps.items():
@@ -223,10 +330,10 @@ class Prover:
     def layers(self, low: Array, high: Array) -> tuple[list[Array], list[Array], list[Array]]:
         """Bounds of all nodes by interval arithmetic, then backwards for rectifiers' inputs."""
         lows, highs, slopes = [low], [high], [np.zeros(0)] * len(self.network.nodes)
-        wanted = {node.relu for node in self.network.nodes}
+        wanted = {k for node in self.network.nodes for k in node.operands}
         for i, node in enumerate(self.network.nodes[1:], 1):
-            if node.relu >= 0:
-                l, h = lows[node.relu], highs[node.relu]
+            if node.kind is Kind.RELU:
+                l, h = lows[node.operands[0]], highs[node.operands[0]]
                 slopes[i] = np.where(h > -l, 1.0, 0.0)
                 lows.append(np.maximum(l, 0))
                 highs.append(np.maximum(h, 0))
@@ -258,14 +365,14 @@ class Prover:
             if i not in parts:
                 continue
             a, node = parts.pop(i), self.network.nodes[i]
-            if node.relu >= 0:
-                l, h = lows[node.relu], highs[node.relu]
+            if node.kind is Kind.RELU:
+                l, h = lows[node.operands[0]], highs[node.operands[0]]
                 amb = (l < 0) & (h > 0)
                 gap = np.where(amb, h - l, 1)
                 up = np.where(amb, h / gap, l >= 0)
                 lo = np.where(amb, slopes[i], l >= 0)
                 c += float(np.sum(np.where(amb, np.minimum(a, 0) * -up * l, 0)))
-                parts[node.relu] = parts.get(node.relu, 0) + np.maximum(a, 0) * lo + np.minimum(a, 0) * up
+                parts[node.operands[0]] = parts.get(node.operands[0], 0) + np.maximum(a, 0) * lo + np.minimum(a, 0) * up
                 continue
             c += float(a @ self.plain.bias[i])
             for s, w in self.plain.maps[i].items():
@@ -278,7 +385,7 @@ class Prover:
     def settle(self, node: int, case: int, low: Array, high: Array, margin: float) -> list[int]:
         """Evidence for the disjuncts that this box refutes; returns those it does not."""
         lows, highs, slopes = self.layers(low, high)
-        flat = np.concatenate([np.zeros(0), *(slopes[i] for i in self.network.rectifiers)])
+        flat = np.concatenate([np.zeros(0), *(slopes[i] for i in self.network.of(Kind.RELU))])
         opened = []
         for d, rows in enumerate(self.prop.cases[case].disjuncts):
             for r, atom in enumerate(rows):
@@ -323,7 +430,7 @@ class Prover:
 
     def arrays(self) -> dict[str, Any]:
         self.evidence.sort()
-        n = self.network.neurons
+        n = self.network.elements(Kind.RELU)
         box = sorted({e[0] for e in self.evidence})
         bits = np.array([self.slopes[b] for b in box]).reshape(len(box), n).astype(np.uint8)
         slopes = np.array([self.slopes[e[0]] * 128 for e in self.evidence]).reshape(len(self.evidence), n)
@@ -340,23 +447,37 @@ class Prover:
             "ev_slopes": slopes.astype(np.uint8),
             "box_node": np.array(box, np.int32),
             "box_slopes": np.packbits(bits, axis=1, bitorder="little"),
-            "box_refined": np.full((len(box), (self.network.neurons + 7) // 8), 255, np.uint8),
+            **bare(len(self.evidence), len(box)),
+            "box_refined": np.full((len(box), (self.network.elements(Kind.RELU) + 7) // 8), 255, np.uint8),
         }
 
     def document(self, data: bytes, **changes: Any) -> dict[str, Any]:
         return document(data, self.prop, self.network, **changes)
 
 
+def bare(rows: int, boxes: int) -> dict[str, Any]:
+    """The arrays about functions and products of a network that has none."""
+    none = {"lines": np.float32, "mixes": np.uint8}
+    return {
+        **{f"ev_{k}": np.zeros((rows, 0), t) for k, t in none.items()},
+        **{f"box_{k}": np.zeros((boxes, 0), t) for k, t in none.items()},
+        **{f"box_refined_{k}": np.zeros((boxes, 0), np.uint8) for k in ("scalars", "products")},
+    }
+
+
 def document(data: bytes, prop: Property, network: Network, **changes: Any) -> dict[str, Any]:
     nodes = network.nodes
     return {
         "format": "surebound-certificate",
-        "version": 1,
+        "version": 2,
         "verdict": "unsat",
         "semantics": "real",
         "models": [{"name": "", "sha256": hashlib.sha256(data).hexdigest()}],
         "property": {"language": prop.language, "sha256": prop.sha256, "text": prop.text},
-        "relus": [{"tensor": nodes[i].tensor, "size": nodes[i].size} for i in network.rectifiers],
+        **{
+            key: [{"tensor": nodes[i].name, "size": nodes[i].size} for i in network.of(kind)]
+            for key, kind in KINDS.items()
+        },
         "producer": {"name": "surebound", "version": "0"},
         "root_precision": 64,
         "forward": False,

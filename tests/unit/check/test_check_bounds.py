@@ -13,16 +13,17 @@ from verifier.check.arithmetic import Arithmetic, float_above, float_below
 from verifier.check.bounds import Bounder
 from verifier.check.claims import property_rows
 from verifier.check.importer import combine
-from verifier.check.network import Network
+from verifier.check.network import Kind, Network
+from verifier.check.state import Choices
 
 FLOAT, EXACT = Arithmetic(False), Arithmetic(True)
-CASES = [(name, seed) for name in nets.FAMILIES for seed in range(4)]
+CASES = [(name, seed) for name in nets.EVERY for seed in range(4)]
 
 
 def setup(
     name: str, seed: int, *, scale: float = 1.0
 ) -> tuple[Network, np.ndarray, np.ndarray, np.random.Generator]:
-    make, size = nets.FAMILIES[name]
+    make, size = nets.EVERY[name]
     rng = np.random.default_rng(seed)
     data = make(rng)
     network = combine({"": data}, nets.make_property(size, 2, []))
@@ -45,21 +46,24 @@ def lower(
     ones (1 for active neurons, 0 for the others)."""
     rng = np.random.default_rng(seed)
     bounder = Bounder(network, to, float32=float32, forward=forward)
-    bits = rng.integers(0, 2, (len(low), network.neurons)).astype(np.uint8)
+    own = nets.choices(network, rng, len(low), bits=True)
     rows = [nets.row({j: s}) for s in (1, -1) for j in range(2)] * len(low)
     box = np.repeat(np.arange(len(low)), 4)
-    slopes = rng.integers(0, 129, (len(rows), network.neurons)).astype(np.uint8)
-    state = bounder.run(to.array(low), to.array(high), bits)
+    chosen = nets.choices(network, rng, len(rows))
+    everything = nets.everything(network, len(low))
+    state = bounder.run(to.array(low), to.array(high), own, everything)
     if fitting:
-        active = [state.low[network.nodes[i].relu] >= 0 for i in sorted(state.relaxed)]
-        bits = np.concatenate(active, axis=1).astype(np.uint8)
-        state = bounder.run(to.array(low), to.array(high), bits)
-        slopes = np.repeat(bits * np.uint8(128), 4, axis=0)
-    return bounder.minimum(state, property_rows(bounder, rows, box, state.mag), slopes), state
+        nodes = [state.relaxed[i] for i in network.of(Kind.RELU)]
+        active: Any = [r.low >= 0 for r in nodes]
+        bits = np.concatenate([np.zeros((len(low), 0)), *active], axis=1).astype(np.uint8)
+        own = Choices(bits * np.uint8(128), own.lines, own.mixes)
+        state = bounder.run(to.array(low), to.array(high), own, everything)
+        chosen = Choices(np.repeat(own.slopes, 4, axis=0), chosen.lines, chosen.mixes)
+    return bounder.minimum(state, property_rows(bounder, rows, box, state.mag), chosen), state
 
 
 # in the families left out, neurons are stable by equality (max(a, a)), which float64 cannot see
-@pytest.mark.parametrize(("name", "seed"), [c for c in CASES if c[0] not in ("extrema", "maxpool")])
+@pytest.mark.parametrize(("name", "seed"), [c for c in CASES if c[0] not in ("extrema", "maxpool", *nets.CURVED)])
 @pytest.mark.parametrize("forward", [False, True])
 def test_float_bounds_lie_just_below_exact_ones(name: str, seed: int, forward: bool) -> None:
     network, low, high, _ = setup(name, seed)
@@ -67,8 +71,8 @@ def test_float_bounds_lie_just_below_exact_ones(name: str, seed: int, forward: b
     low, high = low + 1 / 3, high + 0.7
     ours, state = lower(network, low, high, FLOAT, seed, forward=forward)
     exact, truth = lower(network, low, high, EXACT, seed, forward=forward)
-    for i, relaxed in state.relaxed.items():
-        assert np.array_equal(relaxed.ambiguous, truth.relaxed[i].ambiguous.astype(bool))
+    for i in network.of(Kind.RELU):
+        assert np.array_equal(state.relaxed[i].ambiguous, truth.relaxed[i].ambiguous.astype(bool))
     for f, e in zip(ours, exact, strict=True):
         assert e - Fraction(1, 10**9) < Fraction(float(f)) <= e
     for k in range(len(network.nodes)):
@@ -113,10 +117,10 @@ def test_one_neuron_by_hand() -> None:
     for to in (FLOAT, EXACT):
         bounder = Bounder(network, to, float32=False, forward=False)
         low, high = to.array(np.array([[-1.0]])), to.array(np.array([[3.0]]))
-        state = bounder.run(low, high, np.zeros((1, 1), np.uint8))
+        state = bounder.run(low, high)
         rows = [nets.row({0: 1}, inputs={0: Fraction(-1, 2)}), nets.row({0: -1}, inputs={0: Fraction(3, 4)})]
         packed = property_rows(bounder, rows, np.zeros(2, np.int64), state.mag)
-        found = bounder.minimum(state, packed, np.array([[64], [0]], np.uint8))
+        found = bounder.minimum(state, packed, Choices(np.array([[64], [0]], np.uint8), np.zeros((2, 0)), np.zeros((2, 0))))
         if to.exact:
             assert list(found) == [0, Fraction(-3, 4)]
         else:
@@ -191,7 +195,7 @@ def test_property_coefficients_that_are_no_floats_are_charged() -> None:
     assert network.output == 0
     bounder = Bounder(network, FLOAT, float32=False, forward=False)
     point = np.array([[2.0**60]])
-    state = bounder.run(point, point, np.zeros((1, 0), np.uint8))
+    state = bounder.run(point, point)
     for sign in (1, -1):
         rows = [nets.row({0: Fraction(sign, 3)}, Fraction(1, 7), {0: Fraction(sign, 11)})]
         packed = property_rows(bounder, rows, np.zeros(1, np.int64), state.mag)

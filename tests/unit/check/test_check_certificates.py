@@ -153,7 +153,7 @@ def test_two_networks_side_by_side_and_hidden_tensors(tmp_path: Path) -> None:
         "ev_node": np.int32([0, 0]), "ev_disjunct": np.int32([0, 1]), "ev_row": np.int32([0, 0]),
         "ev_exact": np.uint8([0, 0]), "ev_slopes": np.zeros((2, 2), np.uint8),
         "box_node": np.int32([0]), "box_slopes": np.zeros((1, 1), np.uint8),
-        "box_refined": np.full((1, 1), 255, np.uint8),
+        "box_refined": np.full((1, 1), 255, np.uint8), **nets.bare(2, 1),
     }  # fmt: skip
     doc = nets.document(data, prop, network)
     doc["models"] = [{"name": "f", "sha256": doc["models"][0]["sha256"]}]
@@ -332,7 +332,7 @@ def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 # ------------------------------------------------------------------ mutations
 JSON_CHANGES: list[tuple[tuple[Any, ...], Any]] = [
-    (("format",), "other"), (("version",), 2), (("version",), True), (("verdict",), "sat"),
+    (("format",), "other"), (("version",), 1), (("version",), True), (("verdict",), "sat"),
     (("verdict",), "unknown"), (("semantics",), "nominal"), (("models",), []),
     (("models", 0, "sha256"), "0" * 64), (("models", 0), "x"), (("property", "sha256"), "0" * 64),
     (("property", "language"), "vnnlib-2"), (("property",), {}), (("relus", 0, "size"), 5),
