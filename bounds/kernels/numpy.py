@@ -105,7 +105,7 @@ class NumpyKernels:
         scaled = self.where(share > 0, share, 0) * steps  # a NaN compares false
         if self._exact:
             index = np.minimum(np.asarray(scaled // 1, dtype=np.intp), steps - 1)
-            return index, np.minimum(scaled - index, Fraction(1))
+            return index, self.minimum(scaled - index, 1)
         index = np.minimum(scaled, steps - 1).astype(np.intp)
         return index, np.minimum(scaled - index.astype(scaled.dtype), 1)
 

@@ -144,39 +144,3 @@ def _better(k: Kernels, new: Improved, old: Improved) -> Improved:
             for n, o in zip(new.choices, old.choices, strict=True)
         ],
     )
-
-
-def _ascend(
-    tape: Tape, dom: Any, choices: list[Choice], a: Any, record: list[Any], step: float, first: int
-) -> list[Choice]:
-    """One step: pushes each row's x* forward through the chosen lines and moves every choice.
-
-    Args:
-        tape, dom: the block, and each row's box (``R``).
-        choices: per nonlinear step.
-        a: ``R d`` the rows' coefficients at the inputs.
-        record: per nonlinear step the rows at its output.
-        step: length of the step, in (0, 1].
-        first: steps before it matter.
-    """
-    plan, moved = tape.plan, list(choices)
-    x = minimiser(tape, a, dom)
-    values: dict[int, Any] = {}
-    last = max((i for i, arrived in enumerate(record) if arrived is not None), default=-1)
-    for s in plan.steps[:first]:
-        if isinstance(s, InputStep):
-            values[s.slot] = x[:, s.start : s.stop]
-        elif isinstance(s, AffineStep):
-            y = s.map.apply([values[i] for i in s.sources])
-            values[s.slot] = y if s.map.bias is None else y + s.map.bias
-        else:
-            at, arrived = tuple(values[i] for i in s.sources), record[s.index]
-            if arrived is None:  # no row reaches this step
-                values[s.slot] = apply_nonlinear(tape.kernels, s, list(at))
-                continue
-            relaxation, held = tape.relaxations[s.index], choices[s.index]
-            moved[s.index] = relaxation.ascend(arrived, dom, held, at, step)
-            if s.index == last:
-                break  # nothing that follows is moved
-            values[s.slot] = relaxation.value(arrived, dom, held, at)
-    return moved

@@ -31,6 +31,7 @@ def setup(
     return network, low, low + np.abs(nets.dyadic(rng, 3, size)).astype(np.float64) * scale, rng
 
 
+@np.errstate(all="ignore")  # as where evidence is proved
 def lower(
     network: Network,
     low: np.ndarray,
