@@ -57,7 +57,8 @@ def apply_node(node: Node, inputs: Sequence[Array], feed: Array | None, dtype: n
             raise ValueError(f"node {node.id} is an input without a value")
         return feed
     params = {k: _convert(v, dtype) for k, v in node.params.items()}
-    return KERNELS[node.op](node, params, inputs)
+    with np.errstate(all="ignore"):  # where a function leaves its domain or overflows: NaN, infinity
+        return KERNELS[node.op](node, params, inputs)
 
 
 def _split_inputs(graph: Graph, x: Array) -> dict[int, Array]:

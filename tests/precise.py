@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import Decimal, localcontext
+from decimal import Decimal, Overflow, localcontext
 from fractions import Fraction
 from functools import lru_cache
 
@@ -20,6 +20,10 @@ GUARD = 40  # extra digits while computing: for cancellation, and for reducing l
 
 class UndefinedError(ArithmeticError):
     """The function has no value there."""
+
+
+class TooLargeError(Exception):
+    """The value, or one on the way to it, has thousands of digits: nothing a float can be compared with."""
 
 
 def decimal_of(z: Fraction) -> Decimal:
@@ -149,7 +153,8 @@ def _softplus(x: Decimal) -> Decimal:
 
 
 def _sigmoid(x: Decimal) -> Decimal:
-    return 1 / (1 + (-x).exp())
+    e = (-abs(x)).exp()
+    return 1 / (1 + e) if x >= 0 else e / (1 + e)
 
 
 def _tan(x: Decimal) -> Decimal:
@@ -173,11 +178,11 @@ _SMOOTH: dict[Fn, Callable[[Decimal], Decimal]] = {
 
 
 def value(e: Expr, z: Fraction) -> Fraction:
-    """``e(z)``: exactly where the operations are rational, otherwise with a relative error of about 1e-60 of the
-    largest intermediate value.
+    """``e(z)``: exactly where the operations are rational, otherwise to about sixty digits.
 
     Raises:
-        UndefinedError: the function is undefined there (or its value has millions of digits).
+        UndefinedError: the function is undefined there.
+        TooLargeError: it cannot be computed.
     """
     done: dict[Expr, Fraction] = {}
     failed: set[Expr] = set()
@@ -194,6 +199,8 @@ def value(e: Expr, z: Fraction) -> Fraction:
         else:
             try:
                 done[part] = _one(part, [done[a] for a in part.args], z)
+            except (Overflow, OverflowError):
+                raise TooLargeError from None
             except (ArithmeticError, ValueError):
                 failed.add(part)
     if e in failed:
@@ -204,6 +211,8 @@ def value(e: Expr, z: Fraction) -> Fraction:
 def _one(e: Expr, args: list[Fraction], z: Fraction) -> Fraction:
     if e.fn in _SMOOTH or e.fn is Fn.POW:
         if e.fn is Fn.POW and e.value.is_integer() and abs(e.value) <= 64:
+            if args[0] and abs(e.value) * max(args[0].numerator.bit_length(), args[0].denominator.bit_length()) > 1e5:
+                raise TooLargeError
             return args[0] ** int(e.value)
         with localcontext() as c:
             c.prec = DIGITS + GUARD
@@ -212,7 +221,7 @@ def _one(e: Expr, args: list[Fraction], z: Fraction) -> Fraction:
             out = _power(x, e.value) if e.fn is Fn.POW else _SMOOTH[e.fn](x)
             if abs(out.adjusted()) > 5000:  # beyond every float, and slow as a fraction
                 if out.adjusted() > 0:
-                    raise UndefinedError
+                    raise TooLargeError
                 return Fraction(0)
             return Fraction(out)
     if e.fn is Fn.X:

@@ -39,7 +39,7 @@ FAR = 1024.0  # kinks beyond are not looked for
 NEAR_KINKS = 3  # on either side of the table's point
 
 _MAGIC = b"surebound-branch-points\n"
-_TIE = 2.0**-16  # a better point must be better by this share of the undivided area
+_TIE = 2.0**-16  # a better point must be better by about this share of the area
 _JUMPY = 0.25  # neighbouring entries further apart (in widths) are not averaged
 
 # a parabola's areas are cubes of the widths; flat pieces have a kink and no other point
@@ -123,7 +123,7 @@ def _with_kinks(function: ScalarFunction, lo: Array, hi: Array, point: Array) ->
         new = rows[np.isnan(least[rows])]
         least[new] = split_area(function, lo[new], point[new], hi[new])
         area = split_area(function, lo[rows], candidate[rows], hi[rows])
-        better = area < least[rows]
+        better = area < least[rows] * (1 - _TIE)
         best[rows[better]], least[rows[better]] = candidate[rows[better]], area[better]
     return best
 
@@ -187,8 +187,8 @@ def build_table(function: ScalarFunction) -> Array:
             total = area[i, inner] + area[inner, j]
             if not np.isfinite(area[i, j]) or not np.isfinite(total).all():
                 continue
-            # among equals the one nearest the middle
-            total = total + _TIE * area[i, j] * abs(2 * inner - i - j) / (j - i)
+            # among equals the one nearest the middle, of two such the left one: the same on every machine
+            total = total + _TIE * area[i, j] * (abs(2 * inner - i - j) + (inner - i) / 8) / (j - i)
             k = int(total.argmin())
             shift = _vertex(total[k - 1], total[k], total[k + 1]) if 0 < k < inner.size - 1 else 0.0
             middle_is_as_good = total[k] >= total[inner.size // 2]

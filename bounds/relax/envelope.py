@@ -61,7 +61,7 @@ def envelope_slopes(
 
 def _slopes(part: Partition, number: Any, z: Any) -> Any:
     """The derivative at ``z``, of the piece it lies on."""
-    if len(part.exprs) == 1:
+    if len(part.exprs) == 1 and part.exprs[0] is not None:
         return evaluate_expression(derivative(part.exprs[0]), z)
     out = np.zeros(len(z))
     for n, e in enumerate(part.exprs):

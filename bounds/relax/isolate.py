@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,9 +11,10 @@ from bounds.expression import Expr, Fn, depends
 from bounds.relax.derivative import derivative
 from bounds.relax.enclose import down, enclose, up
 
-Cell: TypeAlias = tuple[float, float, int]
+Cell: TypeAlias = tuple[float, float, float]
 
 POSITIVE, NEGATIVE, FLAT, UNKNOWN = 1, -1, 0, 2
+UNDECIDED = np.inf  # as a label of steps
 FINEST = 2.0**-50  # cells are not split below this relative width
 CORE = 64.0  # where bisection goes on although there are too many undecided cells outside
 MAX_OPEN = 4096  # undecided cells at one level; more means infinitely many zeros, or no provable sign
@@ -31,19 +33,36 @@ def isolate(e: Expr, lo: float, hi: float, window: float = CORE, *, strict: bool
         window: cells that reach beyond ``[-window, window]`` are given up first when there are too many.
 
     Returns:
-        ``(a, b, sign)`` from left to right: touching, covering ``[lo, hi]``; ``sign`` is POSITIVE (``e >= 0`` on the closed
-        cell), NEGATIVE, FLAT (identically zero) or UNKNOWN.
+        ``(a, b, sign)`` from left to right: touching, covering ``[lo, hi]``; ``sign`` is POSITIVE (``e >= 0`` on the
+        closed cell), NEGATIVE, FLAT (identically zero) or UNKNOWN.
     """
     if not depends(e):
         return [(lo, hi, _constant_sign(e))]
+    return bisect(lambda a, b: _signs(e, a, b, strict=strict), lo, hi, window)
+
+
+def levels(e: Expr, lo: float, hi: float, window: float = CORE) -> list[Cell]:
+    """The same for a step function of something continuous: the label of a cell is the step, or UNDECIDED."""
+
+    def label(a: Any, b: Any) -> Any:
+        below, above = enclose(e, a, b)
+        return np.where(below == above, below, UNDECIDED)
+
+    return bisect(label, lo, hi, window, unknown=UNDECIDED)
+
+
+def bisect(
+    label: Callable[[Any, Any], Any], lo: float, hi: float, window: float, *, unknown: float = UNKNOWN
+) -> list[Cell]:
+    """Cells of equal label covering ``[lo, hi]``, by halving those of label ``unknown`` as long as that helps."""
     ends = _start(lo, hi)
     a, b = ends[:-1], ends[1:]
     done: list[tuple[Any, Any, Any]] = []
     level, crowded = 0, False
     while len(a):
-        sign = _signs(e, a, b, strict=strict)
+        sign = label(a, b)
         mid = np.where(np.isinf(a) | np.isinf(b), np.nan, a / 2 + b / 2)
-        final = sign != UNKNOWN
+        final = sign != unknown
         final |= ~(b - a > FINEST * np.maximum(np.abs(a), np.abs(b))) | ~((a < mid) & (mid < b))
         if np.count_nonzero(~final) > MAX_OPEN:
             crowded = True
@@ -57,7 +76,7 @@ def isolate(e: Expr, lo: float, hi: float, window: float = CORE, *, strict: bool
         a, b = np.concatenate([a, mid]), np.concatenate([mid, b])
         level += 1
     cells = _merged(*(np.concatenate(parts) for parts in zip(*done, strict=True)))
-    return _trimmed(cells, window) if crowded else cells
+    return _trimmed(cells, window, unknown) if crowded else cells
 
 
 def _constant_sign(e: Expr) -> int:
@@ -114,14 +133,14 @@ def _merged(a: Any, b: Any, sign: Any) -> list[Cell]:
     a, b, sign = a[order], b[order], sign[order]
     starts = np.flatnonzero(np.concatenate([[True], sign[1:] != sign[:-1]]))
     stops = np.concatenate([starts[1:], [len(a)]]) - 1
-    return [(float(a[i]), float(b[j]), int(sign[i])) for i, j in zip(starts, stops, strict=True)]
+    return [(float(a[i]), float(b[j]), float(sign[i])) for i, j in zip(starts, stops, strict=True)]
 
 
-def _trimmed(cells: list[Cell], window: float) -> list[Cell]:
+def _trimmed(cells: list[Cell], window: float, unknown: float) -> list[Cell]:
     """Beyond the first wide undecided cell outside the window, nothing is kept: one undecided cell."""
     first, last = 0, len(cells) - 1
     for i, (a, b, sign) in enumerate(cells):
-        if sign == UNKNOWN and b - a > window * FINEST:
+        if sign == unknown and b - a > window * FINEST:
             if b <= -window:
                 first = i
             if a >= window:
@@ -129,7 +148,7 @@ def _trimmed(cells: list[Cell], window: float) -> list[Cell]:
                 break
     middle = cells[first : last + 1]
     if first > 0:
-        middle[0] = (cells[0][0], middle[0][1], UNKNOWN)
+        middle[0] = (cells[0][0], middle[0][1], unknown)
     if last < len(cells) - 1:
-        middle[-1] = (middle[-1][0], cells[-1][1], UNKNOWN)
+        middle[-1] = (middle[-1][0], cells[-1][1], unknown)
     return middle

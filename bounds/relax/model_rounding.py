@@ -174,6 +174,11 @@ def _kernel(e: Expr, a: Computed, out: Computed) -> Any:
         slope = enclose_interval(derivative(Expr(e.fn, (X,), e.value)), a.widened)
         steep = np.maximum(np.abs(slope[0]), np.abs(slope[1]))
         moved = _times(steep, a.error)
+    if e.fn is Fn.POW:
+        # an exponent that is no float32 is a little different in the model
+        gap = abs(float(np.float32(e.value)) - e.value)
+        logs = np.maximum(np.abs(np.log(np.maximum(a.lo - a.error, ETA))), np.abs(np.log(a.hi + a.error)))
+        moved = moved + _times(2 * logs * (out.size + moved), np.float64(gap))
     if e.fn in (Fn.SIN, Fn.COS, Fn.TAN):
         moved = np.where(a.size + a.error < FAR_ARGUMENT, moved, np.inf)
     if e.fn in (Fn.SIN, Fn.COS):

@@ -16,7 +16,7 @@ import numpy as np
 from bounds.expression import Expr, Fn, const, nodes
 from bounds.relax.derivative import ONE, ZERO, negative, simplify, slope_and_offset
 from bounds.relax.enclose import enclose
-from bounds.relax.isolate import FLAT, NEGATIVE, POSITIVE, UNKNOWN, isolate
+from bounds.relax.isolate import UNDECIDED, UNKNOWN, Cell, isolate, levels
 
 MAX_PIECES = 2048
 STEPS = frozenset({Fn.FLOOR, Fn.CEIL, Fn.TRUNC, Fn.ROUND})
@@ -57,7 +57,6 @@ def cut_at(p: Fraction) -> Cut:
     return Cut(lo, hi, p)
 
 
-SIGNS = {POSITIVE: 1, NEGATIVE: -1, FLAT: 0}
 UNDEFINED = Expr(Fn.LOG, (const(-1),))  # resolves to "undefined"
 NARROW = 2.0**-44
 
@@ -70,7 +69,7 @@ def narrow(a: float, b: float) -> bool:
 LEFT_END = Cut(-math.inf, -math.inf)
 RIGHT_END = Cut(math.inf, math.inf)
 
-Known = dict[tuple[Fn | None, Expr], int]
+Known = dict[tuple[Fn | None, Expr], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ class _Resolver:
             return e
         return _by_sign(e, sign)
 
-    def sign(self, a: Expr) -> int | None:
+    def sign(self, a: Expr) -> float | None:
         """+1, -1 or 0 (identically) between the cuts; None when undecided."""
         job = self.job
         found = job.known.get((None, a))
@@ -216,7 +215,7 @@ def _operand(e: Expr) -> Expr:
     return e.args[0]
 
 
-def _by_sign(e: Expr, sign: int) -> Expr | None:
+def _by_sign(e: Expr, sign: float) -> Expr | None:
     a = e.args[0]
     fn = e.fn
     if fn is Fn.ABS:
@@ -266,21 +265,27 @@ def _affine_sign(a: Fraction, b: Fraction, job: _Job) -> int | None:
     return None
 
 
-def _levels(fn: Fn, a: Fraction, b: Fraction, job: _Job) -> range:
-    """Indices of the jumps strictly between the cuts (a jump is where ``a x + b`` is n, or n + 1/2 for ROUND)."""
+def _levels(fn: Fn, a: Fraction, b: Fraction, job: _Job) -> tuple[int, int]:
+    """First and one past the last of the jumps strictly between the cuts.
+
+    Jump n is where ``a x + b`` is n, or n + 1/2 for ROUND.
+    """
     shift = Fraction(1, 2) if fn is Fn.ROUND else Fraction(0)
     lo, hi = _end(job.left, left=True), _end(job.right, left=False)
     if lo is None or hi is None:
         raise TooManyPiecesError
     p, q = sorted((a * lo + b - shift, a * hi + b - shift))
-    return range(math.floor(p) + 1, math.ceil(q))
+    return math.floor(p) + 1, math.ceil(q)
 
 
 def _affine_level(fn: Fn, a: Fraction, b: Fraction, job: _Job) -> float | None:
     if a == 0:
         return _level_at(fn, b)
     lo, hi = _end(job.left, left=True), _end(job.right, left=False)
-    if lo is None or hi is None or len(_levels(fn, a, b, job)):
+    if lo is None or hi is None:
+        return None
+    first, last = _levels(fn, a, b, job)
+    if last > first:
         return None
     return _level_at(fn, a * (lo + hi) / 2 + b)
 
@@ -297,22 +302,26 @@ def _divide(job: _Job, what: tuple[Fn | None, Expr], window: float) -> list[_Job
         if fn is None:
             cuts = [cut_at(-offset / slope)]
         else:
-            levels = _levels(fn, slope, offset, job)
-            if len(levels) > MAX_PIECES:
+            first, last = _levels(fn, slope, offset, job)
+            if last - first > MAX_PIECES:
                 raise TooManyPiecesError
             shift = Fraction(1, 2) if fn is Fn.ROUND else Fraction(0)
-            cuts = sorted((cut_at((n + shift - offset) / slope) for n in levels), key=lambda c: c.at or 0)
+            cuts = sorted((cut_at((n + shift - offset) / slope) for n in range(first, last)), key=lambda c: c.at or 0)
         ends = [job.left, *cuts, job.right]
         return [_Job(p, q, job.expr, job.known) for p, q in zip(ends[:-1], ends[1:], strict=True)]
     lo, hi = job.left.hi, job.right.lo
     if fn is None:
         return _by_cells(job, isolate(a, lo, hi, window, strict=True), (None, a))
-    return _by_levels(job, fn, a, window)
+    cells = levels(Expr(fn, (a,)), lo, hi, window)
+    if len(cells) > 2 * MAX_PIECES or any(math.isinf(b - p) and s == UNDECIDED for p, b, s in cells):
+        raise TooManyPiecesError
+    return _by_cells(job, cells, (fn, a))
 
 
-def _by_cells(job: _Job, cells: list[tuple[float, float, int]], key: tuple[Fn | None, Expr]) -> list[_Job]:
-    """One job per cell of known sign; tiny undecided cells become cuts, wide ones stay undecided."""
-    cells = [c for c in cells if not (c[2] == UNKNOWN and narrow(c[0], c[1]))]
+def _by_cells(job: _Job, cells: list[Cell], key: tuple[Fn | None, Expr]) -> list[_Job]:
+    """One job per cell of known sign or step; tiny undecided cells become cuts, wide ones stay undecided."""
+    undecided = UNKNOWN if key[0] is None else UNDECIDED
+    cells = [c for c in cells if not (c[2] == undecided and narrow(c[0], c[1]))]
     if not cells:
         return [_Job(job.left, job.right, UNDEFINED, job.known)]
     jobs: list[_Job] = []
@@ -322,42 +331,9 @@ def _by_cells(job: _Job, cells: list[tuple[float, float, int]], key: tuple[Fn | 
             right = Cut(b, cells[i + 1][0])
         else:
             right = job.right if b >= job.right.lo else Cut(b, job.right.hi)
-        if sign == UNKNOWN:
+        if sign == undecided:
             jobs.append(_Job(left, right, UNDEFINED, job.known))
         else:
-            jobs.append(_Job(left, right, job.expr, {**job.known, key: SIGNS[sign]}))
+            jobs.append(_Job(left, right, job.expr, {**job.known, key: sign}))
         left = right
     return jobs
-
-
-def _by_levels(job: _Job, fn: Fn, a: Expr, window: float) -> list[_Job]:
-    below, above = enclose(a, *_inside(job))
-    if not (math.isfinite(below[0]) and math.isfinite(above[0])) or above[0] - below[0] > MAX_PIECES:
-        raise TooManyPiecesError
-    shift = 0.5 if fn is Fn.ROUND else 0.0
-    first, last = math.floor(below[0] - shift), math.ceil(above[0] - shift)
-    boxes: list[tuple[float, float]] = []
-    lo, hi = job.left.hi, job.right.lo
-    for n in range(first, last + 1):
-        cells = isolate(Expr(Fn.SUB, (a, const(n + shift))), lo, hi, window, strict=True)
-        boxes += [(p, q) for p, q, s in cells if s == UNKNOWN]
-        boxes += [(p[1], p[1]) for p, q in zip(cells[:-1], cells[1:], strict=True) if UNKNOWN not in (p[2], q[2])]
-    ends = [job.left, *(Cut(p, q) for p, q in _united(boxes)), job.right]
-    jobs: list[_Job] = []
-    for p, q in zip(ends[:-1], ends[1:], strict=True):
-        middle = np.array([p.hi / 2 + q.lo / 2])
-        at = enclose(Expr(fn, (a,)), middle, middle)
-        if p.hi >= q.lo or at[0][0] != at[1][0]:
-            raise TooManyPiecesError
-        jobs.append(_Job(p, q, job.expr, {**job.known, (fn, a): int(at[0][0])}))
-    return jobs
-
-
-def _united(boxes: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    out: list[tuple[float, float]] = []
-    for a, b in sorted(boxes):
-        if out and a <= out[-1][1]:
-            out[-1] = (out[-1][0], max(b, out[-1][1]))
-        else:
-            out.append((a, b))
-    return out

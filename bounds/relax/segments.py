@@ -208,7 +208,7 @@ class _Builder:
             elif pending is not None:  # the piece starts with an undecided cell
                 self.segments.append(Segment(pending[0], pending[0], FLAT, piece.expr))
                 self._joint(piece.expr, *pending)
-            self.segments.append(Segment(a, b, sign, piece.expr))
+            self.segments.append(Segment(a, b, int(sign), piece.expr))
             fresh, pending = False, None
         if pending is not None:
             if fresh:

@@ -72,7 +72,7 @@ class SlopeTable:
         scale = self.scale[0] if one is not None else self.scale[segment]
         q = (np.arcsinh(slope) - low) * scale
         tiny = np.exp(-REACH)
-        q = np.minimum(np.maximum(q, tiny), 1 - tiny)
+        q = np.fmin(np.fmax(q, tiny), 1 - tiny)  # a slope that is no number gets some point
         x = (np.log(q / (1 - q)) + REACH) / self.step
         j = np.minimum(x.astype(np.intp), self.nodes - 2)
         x -= j

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.satisfactory
 
 TOTAL = 178  # cases of version 1.0.1
 # What contradicts the text of the standard (docs/reference/conformance.md has the paragraphs and a proof):
-# the query declares float16, the model given for it is float32, and section 5.2.2 says that verify must err
+# the query declares float16, the model given for it is float32, and for that verify "must error"
 CONTRADICTIONS = {"network_isomorphic/network_isomorphic01"}
 SUITE = Path(sys.executable).with_name("vnnlib-satisfactory")
 

@@ -115,6 +115,7 @@ ALLOWED: dict[tuple[str, str], str] = {
         "small-literal",
         "bounds/io/onnx_ops/affine.py",
     ): "the ONNX standard's default epsilon of BatchNormalization",
+    ("small-literal", "bounds/io/onnx_ops/normalise.py"): "the ONNX standard's default epsilons",
     ("small-literal", "bounds/io/compare.py"): "the scale of test points; decides nothing",
 }
 

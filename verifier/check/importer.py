@@ -90,7 +90,7 @@ def combine(models: Mapping[str, bytes], prop: Property) -> Network:
         if variable.kind == "hidden":
             parts.append(_hidden(net, known, variable))
             continue
-        whole = concat(net, [net.reshape(p, (p.size,)) for p in ports], 0)
+        whole = concat(net, [Var(p.node, (p.size,)) for p in ports], 0)
         start = used[name]
         used[name] = start + variable.size
         if used[name] > whole.size:
@@ -111,7 +111,7 @@ def _hidden(net: Lowering, known: Mapping[str, Value], variable: Variable) -> Va
     if value is None or math.prod(value.shape) != variable.size:
         raise QueryMismatch(f"hidden {variable.name}: the model has no tensor '{variable.onnx}' of its size")
     value = net.variable(value)
-    return net.reshape(value, (value.size,))
+    return Var(value.node, (value.size,))
 
 
 def _lower(

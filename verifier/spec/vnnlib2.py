@@ -154,7 +154,7 @@ class _Reader:
             # the binding lets C++ exceptions through under several Python types
             text = str(error)
         if self.related and _only_types_differ(text):
-            # isomorphic networks may differ in element types (section 3.4 of the standard, rule NetworkIso),
+            # isomorphic networks may differ in element types (rule NetworkIso of the standard),
             # which the official parser refuses: it must not see that they are related
             hidden = _RELATED.sub(lambda m: m[0][: m.start(2) - m.start()] + " " * len(m[2]), self.text)
             try:

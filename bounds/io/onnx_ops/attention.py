@@ -101,8 +101,10 @@ def _masked(ctx: Context, call: Call, scores: Var, past: int) -> tuple[Var, Arra
     elif mask is not None and mask.dtype == "bool":
         raise call.unsupported("a mask of truth values that depends on the network input")
     if mask is not None:
-        total = sum_of(ctx, scores, mask, 1.0)
-        scores = ctx.variable(total)
+        scores = ctx.variable(sum_of(ctx, scores, mask, 1.0))
+        if scores.masked is not None:
+            keep &= ~scores.masked
+            scores = replace(scores, masked=None)
     return scores, None if np.all(keep) else keep
 
 

@@ -1,11 +1,11 @@
 """Operators that compare elements of an axis: ArgMax, TopK, one-hot tensors, gathering by computed index.
 
-Normal form of a comparison of all elements of a row ``(R, K)``: for the pairs j < k in lexicographic
-order one difference (TAKE, TAKE, ADD) and one SCALAR of shape ``(R, K (K - 1) / 2)``: 1 where j goes before
-k, ``STEP(x_j - x_k)`` for the largest first (equal elements keep their order), ``STRICT`` where the last
-index wins, with the operands exchanged for the smallest first. The place of i is the number of elements
-before it (TAKE, SCALE, SUM); the winner's mark is RELU(1 - place), without the RELU for two elements, where it is
-the comparison itself. An index is a LINEAR with weights 0..K-1. All of it is exact in every arithmetic.
+Normal form of a comparison of all elements of a row ``(R, K)``: for the pairs j < k in lexicographic order
+one difference (TAKE, TAKE, ADD) and one SCALAR of shape ``(R, K (K - 1) / 2)``: 1 where j goes before k,
+``STEP(x_j - x_k)`` for the largest first (equal elements keep their order), ``STRICT`` where the last index
+wins, with the operands exchanged for the smallest first. The place of i is the number of elements before it
+(TAKE, SCALE, SUM); the winner's mark is RELU(1 - place), without the RELU for two elements, where it is the
+comparison itself. An index is a LINEAR with weights 0..K-1. All of it is exact in every arithmetic.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def marks(ctx: Context, x: Var, *, largest: bool, last: bool = False) -> Var:
         return ctx.variable(Const(np.ones(x.shape), x.dtype))
     wins = before(ctx, x, largest=largest, last=last)
     if n == 2:
-        return ctx.linear(wins, np.array([[1.0], [-1.0]]), np.array([0.0, 1.0]), roundings=0)
+        return ctx.add(Op.CONCAT, [wins, ctx.scale(wins, -1.0, 1.0)], {"axis": 1})
     return ctx.relu(ctx.scale(places(ctx, wins, n), -1.0, 1.0))
 
 

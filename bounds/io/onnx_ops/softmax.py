@@ -6,7 +6,7 @@ divide; how far that rounds away from this form is not analysed (``UNMODELLED``)
 
 Normal form, for rows ``(R, K)``: TAKE of ``x_j`` and of ``x_i`` to ``(R, K, K - 1)`` (j ascending, i left
 out), ADD, SCALAR ``exp``, SUM, SCALE ``+ 1``, SCALAR ``1 / x`` (log-softmax: ``-log x``). Two elements:
-``sigmoid(x_0 - x_1)`` of shape ``(R, 1)`` and LINEAR to ``(s, 1 - s)``; log-softmax ``-softplus(x_j - x_i)``.
+``sigmoid(x_0 - x_1)`` of shape ``(R, 1)`` and CONCAT with SCALE ``1 - s``; log-softmax ``-softplus(x_j - x_i)``.
 One element: a constant.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from bounds.expression import Fn, X, call, const
-from bounds.graph import UNMODELLED, Array
+from bounds.graph import UNMODELLED, Array, Op
 from bounds.io.context import Builder, Call, Context
 from bounds.io.onnx_ops.bilinear import summed
 from bounds.io.onnx_ops.lanes import lanes, positive_axis, unlanes
@@ -60,7 +60,7 @@ def softmax(ctx: Context, x: Var, keep: Array | None = None) -> Var:
         index = ctx.index(x)
         d = ctx.combine([ctx.take(x, index[:, :1]), ctx.take(x, index[:, 1:])], [1.0, -1.0])
         s = ctx.apply(_SIGMOID, d, roundings=UNMODELLED)
-        return ctx.linear(s, np.array([[1.0], [-1.0]]), np.array([0.0, 1.0]), roundings=0)
+        return ctx.add(Op.CONCAT, [s, ctx.scale(s, -1.0, 1.0)], {"axis": 1})
     terms = ctx.apply(_EXP, differences(ctx, x), roundings=0)
     if keep is not None:
         terms = ctx.take(terms, np.where(keep[:, others(n)], ctx.index(terms), -1))

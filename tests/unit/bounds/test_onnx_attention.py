@@ -65,3 +65,11 @@ def test_in_elementary_operators() -> None:
         17, x=(1, 3, 4), a=w(4, 4), b=w(4, 4, seed=1), c=w(4, 4, seed=2), s=ints(1, 3, 2, 2), e=f(0.5),
         z=ints(1, 3, 4),
     )  # fmt: skip
+
+
+def test_causal_mask_in_elementary_operators() -> None:
+    mask = np.where(np.tri(3, dtype=bool), 0.0, -np.inf).astype(np.float32)
+    agree("s = Add(x, m) y = Softmax(s)", 17, x=(2, 3, 3), m=mask)
+    agree("s = Where(c, x, n) y = Softmax(s)", 17, x=(2, 3, 3), c=np.tri(3, dtype=bool), n=f(-np.inf))
+    body = "m = Where(c, z, n) y = Attention(q, k, v, m)"
+    agree(body, 23, q=Q, k=Q, v=Q, c=np.tri(3, dtype=bool), z=f(0.0), n=f(-np.inf))

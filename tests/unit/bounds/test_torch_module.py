@@ -37,5 +37,5 @@ def test_unsupported_layers_are_named() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + torch.rand_like(x)
 
-    with pytest.raises(ModelUnsupported, match="RandomUniformLike.*inference mode"):
+    with pytest.raises(ModelUnsupported, match=r"RandomUniformLike.*inference mode"):
         from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2), Noise()), torch.zeros(1, 2))

@@ -17,6 +17,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from verifier.check.importer import combine
+from verifier.check.cells import extent
 from verifier.check.functions import Function
 from verifier.check.network import Kind, Network, Node
 from verifier.check.state import Choices, Marks
@@ -269,6 +270,16 @@ def row(
         Fraction(constant),
         strict,
     )
+
+
+def of_floats(node: Node, x: Array, y: Any = None) -> Array:
+    """A nonlinear node at a point: the middle of the checker's enclosures there."""
+    if node.kind is Kind.RELU:
+        return np.maximum(x, 0)
+    if node.kind is Kind.PRODUCT:
+        return x * y
+    low, high = extent(node.function, x, x, exact=False)
+    return (low + high) / 2
 
 
 def of_element(node: Node, x: Fraction, y: Fraction = Fraction(0)) -> Fraction:

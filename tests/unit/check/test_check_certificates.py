@@ -459,7 +459,8 @@ def still_covers(arrays: dict[str, Any], prop: Property, plain: nets.Plain, rng:
 def mutate(arrays: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     """One random change of one number."""
     mutated = {k: v.copy() for k, v in arrays.items()}
-    name = list(arrays)[int(rng.integers(len(arrays)))]
+    filled = [name for name in arrays if arrays[name].size]
+    name = filled[int(rng.integers(len(filled)))]
     flat = mutated[name].reshape(-1)
     k = int(rng.integers(flat.size))
     if name == "node_at":

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from bounds.errors import ModelInvalid, ModelUnsupported
 from verifier.check.importer import TABLE, combine
+from verifier.check.network import Kind
 
 N = helper.make_node
 W = np.random.default_rng(3)
@@ -119,8 +120,8 @@ def evaluate(data: bytes, x: np.ndarray, outputs: int) -> np.ndarray:
     network = combine({"": data}, nets.make_property(x.size, outputs, []))
     values: list[np.ndarray] = [x.reshape(-1).astype(np.float64)]
     for node in network.nodes[1:]:
-        if node.relu >= 0:
-            values.append(np.maximum(values[node.relu], 0))
+        if node.kind is not Kind.AFFINE:
+            values.append(nets.of_floats(node, *(values[k] for k in node.operands)))
             continue
         total = np.zeros(node.size) if node.bias is None else node.bias
         for source, chain in node.terms:
@@ -214,7 +215,7 @@ def test_rectifiers_are_numbered_as_the_format_says() -> None:
     ]
     data = nets.model(nodes, {"lo": np.float32(-1), "hi": np.float32(1)}, [1, 1, 5])
     network = combine({"": data}, nets.make_property(5, 3, []))
-    found = [(network.nodes[i].tensor, network.nodes[i].size) for i in network.rectifiers]
+    found = [(network.nodes[i].names[1], network.nodes[i].size) for i in network.of(Kind.RELU)]
     assert found == [("a", 5), ("a", 5), ("m", 5), ("m", 5), ("p", 3), ("p", 3), ("y", 3)]
 
 
