@@ -8,24 +8,32 @@ ask whether a judge notices. Nothing here compares one of our bounds with anothe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import precise
 from scipy.optimize import linprog
 from strategies import Box
 
 from bounds import evaluate as reference
 from bounds.domain import Objectives
+from bounds.evaluate_scalar import evaluate_expression
+from bounds.expression import is_rational
 from bounds.graph import Array, Graph, Node, Op
 from bounds.kernels.numpy import NumpyKernels
 from bounds.methods import objective
 from bounds.methods.backward import concretize
-from bounds.methods.rule import Rule, relax_boxes
+from bounds.methods.parameters import Parameters
+from bounds.methods.rule import Rule, _Pass, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, NetworkRounding, Precision
-from bounds.plan import compile_plan
+from bounds.plan import NONLINEAR, ProductStep, ReluStep, ScalarStep, compile_plan
+from bounds.relax.base import Choice, Relaxation
+from bounds.relax.elementwise import ScalarRelaxation
+from bounds.relax.product import ProductRelaxation
+from bounds.relax.relu import SLOPE_STEPS, ReluRelaxation
 
 RULES = {
     "intervals": Rule(forward=False, refine=False),
@@ -74,19 +82,198 @@ def _bound(values: Any) -> Any:
     return [v if isinstance(v, Fraction) else float(v) for v in np.asarray(values).reshape(-1)]
 
 
-def _beyond(low: Any, value: Any, high: Any) -> bool:
+def _beyond(low: Any, value: Any, high: Any, blur: Fraction = Fraction(0)) -> bool:
     if low != low or high != high:
         return False
-    return not low <= value <= high
+    doubt = blur * (abs(value) + 1)
+    return not (low <= value + doubt and value - doubt <= high)
 
 
-def tape_faults(graph: Graph, tape: Tape, box: int, values: list[Array]) -> list[str]:
+# what sixty-digit values of smooth functions may be off by, times 1 + |value|; rational ones are exact
+BLUR = Fraction(1, 10**50)
+
+
+def blur_of(graph: Graph) -> Fraction:
+    """How exactly :func:`node_values` knows a graph's values."""
+    rational = all(is_rational(n.params["function"]) for n in graph.nodes if n.op is Op.SCALAR)
+    return Fraction(0) if rational else BLUR
+
+
+def node_values(graph: Graph, x: Array) -> tuple[Array, list[Array]]:
+    """The points ``x: M d`` where the network is defined, and all node values ``M *n`` there.
+
+    Exact, but for functions that leave the rationals: those to sixty digits (:mod:`precise`).
+    """
+    kept: list[Array] = []
+    found: list[list[Array]] = []
+    for point in x:
+        try:
+            found.append(_values_at(graph, point[None]))
+            kept.append(point)
+        except (precise.UndefinedError, precise.TooLargeError):
+            continue
+    if not kept:
+        return x[:0], []
+    return np.array(kept, dtype=object), [np.concatenate(v) for v in zip(*found, strict=True)]
+
+
+def _values_at(graph: Graph, x: Array) -> list[Array]:
+    values: list[Array] = []
+    start = 0
+    for node in graph.nodes:
+        operands = [values[k] for k in node.inputs]
+        if node.op is Op.INPUT:
+            out = x[:, start : start + node.size].reshape(1, *node.shape)
+            start += node.size
+        elif node.op is Op.SCALAR:
+            out = _precisely(node, operands[0])
+        else:
+            out = reference.apply_node(node, operands, None, np.dtype(object))
+        values.append(out)
+    return values
+
+
+def _precisely(node: Node, z: Array) -> Array:
+    out = np.empty(z.size, dtype=object)
+    out[:] = [precise.value(node.params["function"], v) for v in z.reshape(-1)]
+    return out.reshape(z.shape)
+
+
+def output_values(graph: Graph, values: list[Array]) -> Array:
+    """``M outputs`` from all node values."""
+    return np.concatenate([values[p.node].reshape(len(values[0]), -1) for p in graph.outputs], axis=1)
+
+
+Lines = tuple[list[Array], Array]
+"""Affine functions: per operand ``R n`` slopes, and ``R n`` constants."""
+
+
+def pushed_lines(relaxation: Relaxation, dom: Any, choice: Choice | None, size: int) -> tuple[Lines, Lines]:
+    """Lower and upper lines of every element over boxes ``dom: R``, as rows see them.
+
+    A unit row times a line is not rounded, so these are the very numbers that must be sound.
+    """
+    kernels = relaxation.kernels  # type: ignore[attr-defined]
+    found: list[Lines] = []
+    for sign in (1, -1):
+        parts: list[list[Any]] = []
+        consts: list[Any] = []
+        for j in range(size):
+            row = np.zeros((len(dom), size))
+            row[:, j] = sign
+            with np.errstate(all="ignore"):
+                pushed = relaxation.push(kernels.array(row), dom, choice)
+            parts.append([_host(kernels, p)[:, j] * sign for p in pushed.parts])
+            consts.append(_host(kernels, pushed.drop) * sign)
+        slopes = [np.stack(columns, axis=1) for columns in zip(*parts, strict=True)]
+        found.append((slopes, np.stack(consts, axis=1)))
+    return found[0], found[1]
+
+
+def _host(kernels: Any, values: Any) -> Any:
+    return np.asarray(values) if kernels.precision is EXACT else kernels.numpy(values)
+
+
+def affine_value(slopes: Sequence[Any], const: Any, at: Sequence[Fraction]) -> Any:
+    """``slopes . at + const`` exactly; NaN where one of the numbers is infinite or none."""
+    numbers = [*slopes, const]
+    if not all(isinstance(v, Fraction) or np.isfinite(v) for v in numbers):
+        return np.nan
+    return sum(Fraction(s) * z for s, z in zip(slopes, at, strict=True)) + Fraction(const)
+
+
+def curve_faults(tape: Tape, index: int, node: Node, box: int, operands: list[Array]) -> list[str]:
+    """Intervals and lines of a function or product in a tape, at exact operand values ``M n``."""
+    relaxation = tape.relaxations[index]
+    if isinstance(relaxation, ScalarRelaxation):
+        ends = [(relaxation.lo, relaxation.hi)]
+        truth = _precisely(node, operands[0])
+        blur = Fraction(0) if is_rational(node.params["function"]) else BLUR
+    else:
+        assert isinstance(relaxation, ProductRelaxation)
+        ends = [(relaxation.xl, relaxation.xu), (relaxation.yl, relaxation.yu)]
+        truth, blur = operands[0] * operands[1], Fraction(0)
+    found: list[str] = []
+    for (lo, hi), z in zip(ends, operands, strict=True):
+        found += _between(f"operand of {node.id}", _bound(lo[box]), z, _bound(hi[box]), BLUR)
+    low, high = pushed_lines(relaxation, tape.kernels.array(np.array([box])), None, truth.shape[1])
+    for m, j in np.ndindex(truth.shape):
+        at = [z[m, j] for z in operands]
+        below, above = (affine_value([s[0, j] for s in slopes], c[0, j], at) for slopes, c in (low, high))
+        sides = (-np.inf if below != below else below, np.inf if above != above else above)
+        if _beyond(sides[0], truth[m, j], sides[1], blur + BLUR * (blur > 0)):
+            found.append(f"lines of {node.id}[{j}] fail at {[float(z) for z in at]}")
+    return found
+
+
+def slots_of(graph: Graph) -> dict[int, int]:
+    """Node -> slot of its plan."""
+    slots: dict[int, int] = {}
+    for node in graph.nodes:
+        slots[node.id] = slots[node.inputs[0]] if node.op is Op.RESHAPE else len(set(slots.values()))
+    return slots
+
+
+def pass_of(
+    graph: Graph, box: Box, precision: Precision, rule: Rule, network: NetworkRounding | None = None
+) -> _Pass:
+    """A finished pass of the rule that has kept the intervals and forms of all slots."""
+    plan = compile_plan(graph, NumpyKernels(precision), network)
+    lo, hi = (exactly(box.lo), exactly(box.hi)) if precision is EXACT else (box.lo, box.hi)
+    with np.errstate(all="ignore"):
+        done = _Pass(plan, lo, hi, rule)
+        done.last = {}
+        done.run()
+    return done
+
+
+def slot_faults(
+    graph: Graph, done: _Pass, box: int, x: Array, values: list[Array], blur: Fraction = Fraction(0)
+) -> list[str]:
+    """Faults of all intervals and forward forms at points ``x: M d`` of one box."""
+    found: list[str] = []
+    slots = slots_of(graph)
+    centre, radius = (exactly(v[box]) for v in (done.centre, done.radius))
+    e = (x - centre) / np.where(radius == 0, Fraction(1), radius)
+    for node in graph.nodes:
+        v = values[node.id].reshape(len(x), -1)
+        lo, hi = done.intervals[slots[node.id]]
+        found += _between(f"interval of {node.id}", _bound(lo[box]), v, _bound(hi[box]), blur)
+        form = done.forms.get(slots[node.id])
+        if form is not None:
+            found += _form_faults(f"form of {node.id}", form.rows[box], form.rho[box], e, v, blur)
+    return found
+
+
+def _form_faults(what: str, rows: Any, rho: Any, e: Array, values: Array, blur: Fraction) -> list[str]:
+    """``rows: (d + 1) n``, ``rho: n``, exact ``e: M d`` and ``values: M n``."""
+    found: list[str] = []
+    for j, reach in enumerate(_bound(rho)):
+        column = _bound(rows[:, j])
+        if not all(isinstance(c, Fraction) or np.isfinite(c) for c in [*column, reach]):
+            continue
+        if reach < 0:
+            found.append(f"{what}[{j}]: negative radius")
+        for m in range(len(e)):
+            middle = affine_value(column[:-1], column[-1], list(e[m]))
+            if _beyond(middle - Fraction(reach), values[m, j], middle + Fraction(reach), blur):
+                found.append(f"{what}[{j}] misses {float(values[m, j])}")
+    return found
+
+
+def tape_faults(
+    graph: Graph, tape: Tape, box: int, values: list[Array], blur: Fraction = Fraction(0)
+) -> list[str]:
     """Faults of a tape for exact node values ``values[node]: M *n`` of points of one box."""
     found: list[str] = []
+    curved = [(i, n) for i, n in enumerate(n for n in graph.nodes if n.op in NONLINEAR) if n.op is not Op.RELU]
+    for index, node in curved:
+        operands = [values[k].reshape(len(values[0]), -1) for k in node.inputs]
+        found += curve_faults(tape, index, node, box, operands)
     for node, relu in zip(graph.relus, tape.relus, strict=True):
         z = values[node.inputs[0]].reshape(len(values[0]), -1)
         y = values[node.id].reshape(len(values[0]), -1)
-        found += _between(f"input of {node.id}", _bound(relu.lo[box]), z, _bound(relu.hi[box]))
+        found += _between(f"input of {node.id}", _bound(relu.lo[box]), z, _bound(relu.hi[box]), blur)
         slopes = (_bound(getattr(relu, f)[box]) for f in ("lower", "upper", "offset"))
         for j, (s, t, b) in enumerate(zip(*slopes, strict=True)):
             if any(x != x or x in (np.inf, -np.inf) for x in (s, t, b)):
@@ -97,16 +284,16 @@ def tape_faults(graph: Graph, tape: Tape, box: int, values: list[Array]) -> list
     for port, slot in zip(graph.outputs, tape.plan.outputs, strict=True):
         lo, hi = tape.outputs[slot]
         v = values[port.node].reshape(len(values[0]), -1)
-        found += _between(f"output {port.name}", _bound(lo[box]), v, _bound(hi[box]))
+        found += _between(f"output {port.name}", _bound(lo[box]), v, _bound(hi[box]), blur)
     return found
 
 
-def _between(what: str, low: Any, values: Array, high: Any) -> list[str]:
+def _between(what: str, low: Any, values: Array, high: Any, blur: Fraction = Fraction(0)) -> list[str]:
     return [
         f"{what}[{j}]: {float(v)} outside [{float(a)}, {float(b)}]"
         for j, (a, b) in enumerate(zip(low, high, strict=True))
         for v in values[:, j]
-        if _beyond(a, v, b)
+        if _beyond(a, v, b, blur)
     ]
 
 
@@ -116,13 +303,13 @@ def objective_values(source: Objectives, x: Array, y: Array) -> Array:
     return y @ c.T + x @ g.T + d
 
 
-def objective_faults(lower: Any, values: Array) -> list[str]:
+def objective_faults(lower: Any, values: Array, blur: Fraction = Fraction(0)) -> list[str]:
     """Rows whose bound ``lower: S`` lies above an exact value ``values: M S``."""
     return [
         f"row {s}: bound {float(b)!r} above value {float(v)!r}"
         for s, b in enumerate(_bound(lower))
         for v in values[:, s]
-        if b == b and not b <= v
+        if b == b and not b <= v + blur * (abs(v) + 1)
     ]
 
 
@@ -219,7 +406,7 @@ class Machine:
         self.maps = {
             n.id: _sparse(*matrix_of(graph, n))
             for n in graph.nodes
-            if n.op not in (Op.INPUT, Op.RELU) and n.roundings
+            if n.op is not Op.INPUT and n.op not in NONLINEAR and n.roundings
         }
 
     def run(self, x: Array) -> list[Array]:
@@ -237,6 +424,11 @@ class Machine:
                 out = np.array([v if v > 0 else self.round(v / 4) for v in z], dtype=object).reshape(
                     node.shape
                 )
+            elif node.op is Op.SCALAR and node.roundings:
+                out = self.scalar(node, operands[0])
+            elif node.op is Op.MUL and node.roundings:
+                pairs = zip(operands[0].reshape(-1), operands[1].reshape(-1), strict=True)
+                out = np.array([self.round(a * b) for a, b in pairs], dtype=object).reshape(node.shape)
             elif node.id in self.maps:
                 flat = [float(v) for o in operands for v in o.reshape(-1)]
                 rows = [self.dot(bias, terms, flat) for bias, terms in self.maps[node.id]]
@@ -245,6 +437,11 @@ class Machine:
                 out = reference.apply_node(node, [o[None] for o in operands], None, np.dtype(object))[0]
             values.append(out)
         return values
+
+    def scalar(self, node: Node, z: Array) -> Array:
+        """A function as float32 code computes it, operation by operation."""
+        y = evaluate_expression(node.params["function"], z.astype(np.float64).astype(np.float32))
+        return exactly([self.narrow(float(v)) for v in y.reshape(-1)]).reshape(node.shape)
 
     def dot(self, bias: float, terms: list[tuple[int, float]], x: list[float]) -> float:
         """``sum w x + bias`` in float32, in a random order and association."""
@@ -288,29 +485,68 @@ def _sparse(matrices: list[Array], bias: Array) -> list[tuple[float, list[tuple[
 # ---- rounded passes against the same algebra over the rationals
 
 
-def with_slopes(tape: Tape, compiled: objective.CompiledObjectives, slopes: list[Any]) -> Array:
-    """``D S`` lower bounds of all rows with the given lower slopes (per rectifier ``D n``)."""
+def with_choices(
+    tape: Tape, compiled: objective.CompiledObjectives, choose: Callable[[int, Any], Choice]
+) -> Array:
+    """``D S`` lower bounds of all rows with the choices ``choose(index of the relaxation, dom)``."""
     boxes, rows_count = len(tape), compiled.source.rows
     dom = np.repeat(np.arange(boxes), rows_count)
     picks = np.tile(np.arange(rows_count), boxes)
     rows = objective._start(tape, compiled, picks, dom)
-    own = [(tape.kernels.take(s, dom),) for s in slopes]
+    own = [choose(i, dom) for i in range(len(tape.relaxations))]
     a = objective._finish_inputs(tape, compiled, rows, picks, None, own)
     return np.asarray(concretize(tape, a, rows)).reshape(boxes, rows_count)
+
+
+def with_slopes(tape: Tape, compiled: objective.CompiledObjectives, slopes: list[Any]) -> Array:
+    """``D S`` lower bounds of all rows of a rectifier network with given lower slopes (each ``D n``)."""
+    return with_choices(tape, compiled, lambda i, dom: (tape.kernels.take(slopes[i], dom),))
+
+
+def stored_choice(tape: Tape, index: int, dom: Any, parameters: Parameters) -> Choice:
+    """What a certificate's parameters (``R`` rows) mean to a relaxation of the tape, over boxes ``dom: R``."""
+    plan, k, relaxation = tape.plan, tape.kernels, tape.relaxations[index]
+    step = plan.nonlinear[index]
+    own = slice(step.offset, step.offset + step.size)
+
+    def steps(values: Array) -> Any:
+        return k.array(values.astype(np.float64) / SLOPE_STEPS)
+
+    if isinstance(step, ReluStep):
+        return (steps(parameters.slopes[:, own]),)
+    if isinstance(step, ProductStep):
+        right = slice(plan.products + step.offset, plan.products + step.offset + step.size)
+        return steps(parameters.mixes[:, own]), steps(parameters.mixes[:, right])
+    assert isinstance(step, ScalarStep)
+    right = slice(plan.scalars + step.offset, plan.scalars + step.offset + step.size)
+    lines = [k.array(parameters.lines[:, part].astype(np.float64)) for part in (own, right)]
+    places = relaxation.initial(dom)
+    return relaxation.stored(dom, (*places[:2], *lines, *places[4:]))
 
 
 def exact_twin(graph: Graph, tape: Tape, box: Box) -> Tape:
     """A tape in rational arithmetic with the very lines of a floating-point tape."""
     twin = tape_of(graph, box, EXACT, RULES["intervals"])
-    for mine, theirs in zip(twin.relus, tape.relus, strict=True):
-        for name in ("lower", "upper", "offset"):
-            setattr(mine, name, exactly(getattr(theirs, name)))
+    for mine, theirs in zip(twin.relaxations, tape.relaxations, strict=True):
+        for name in _numbers_of(theirs):
+            setattr(mine, name, _exactly_all(getattr(theirs, name)))
     return twin
+
+
+def _numbers_of(relaxation: Relaxation) -> tuple[str, ...]:
+    """The fields that a relaxation's lines are made of."""
+    if isinstance(relaxation, ReluRelaxation):
+        return ("lower", "upper", "offset")
+    return ("lines",) if isinstance(relaxation, ScalarRelaxation) else ("xl", "xu", "yl", "yu", "mixes")
+
+
+def _exactly_all(values: Any) -> Any:
+    return tuple(exactly(v) for v in values) if isinstance(values, tuple) else exactly(values)
 
 
 def beats_exact(graph: Graph, tape: Tape, box: Box, source: Objectives) -> list[str]:
     """A rounded bound above the exact bound made of the same lines: rounding was not paid for."""
-    numbers = [getattr(r, f) for r in tape.relus for f in ("lower", "upper", "offset")]
+    numbers = [getattr(r, f) for r in tape.relaxations for f in _numbers_of(r)]
     if not all(np.isfinite(n).all() for n in numbers):
         return []
     twin = exact_twin(graph, tape, box)

@@ -1,7 +1,8 @@
-"""Values of scalar expressions to sixty digits: the judge of the scalar engine, sharing no arithmetic with it.
+"""Values of scalar expressions to sixty digits: the judge of the scalar engine, sharing no arithmetic with
+it.
 
-Everything is built from the addition, multiplication, square root, exponential and logarithm of :mod:`decimal`,
-which are correctly rounded; sine, cosine, arctangent and the error function are power series.
+Everything is built from the addition, multiplication, square root, exponential and logarithm of
+:mod:`decimal`, which are correctly rounded; sine, cosine, arctangent and the error function are power series.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ def _power(x: Decimal, p: float) -> Decimal:
 
 _SMOOTH: dict[Fn, Callable[[Decimal], Decimal]] = {
     Fn.EXP: lambda x: x.exp(), Fn.LOG: _log, Fn.SQRT: _sqrt, Fn.SIN: _sin, Fn.COS: _cos, Fn.TAN: _tan,
-    Fn.TANH: _tanh, Fn.SIGMOID: _sigmoid, Fn.SOFTPLUS: _softplus, Fn.ERF: _erf, Fn.ATAN: _atan, Fn.ASIN: _asin,
+    Fn.TANH: _tanh, Fn.SIGMOID: _sigmoid, Fn.SOFTPLUS: _softplus, Fn.ERF: _erf, Fn.ATAN: _atan,
+    Fn.ASIN: _asin,
     Fn.ACOS: lambda x: _pi() / 2 - _asin(x), Fn.SINH: _sinh, Fn.COSH: lambda x: (x.exp() + (-x).exp()) / 2,
     Fn.ASINH: _asinh, Fn.ACOSH: _acosh, Fn.ATANH: _atanh,
 }  # fmt: skip
@@ -211,7 +213,8 @@ def value(e: Expr, z: Fraction) -> Fraction:
 def _one(e: Expr, args: list[Fraction], z: Fraction) -> Fraction:
     if e.fn in _SMOOTH or e.fn is Fn.POW:
         if e.fn is Fn.POW and e.value.is_integer() and abs(e.value) <= 64:
-            if args[0] and abs(e.value) * max(args[0].numerator.bit_length(), args[0].denominator.bit_length()) > 1e5:
+            bits = max(args[0].numerator.bit_length(), args[0].denominator.bit_length())
+            if args[0] and abs(e.value) * bits > 1e5:
                 raise TooLargeError
             return args[0] ** int(e.value)
         with localcontext() as c:

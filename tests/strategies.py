@@ -18,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from bounds.domain import Objectives
+from bounds.expression import Expr, Fn, X, call, const
 from bounds.graph import Array, Graph, GraphBuilder, Op
 from bounds.shapes import infer_shape
 from verifier.search.objectives import objectives_of
@@ -27,6 +28,30 @@ from verifier.spec.model import Case, Row
 SCALES = ("ordinary", "dyadic", "huge", "tiny", "subnormal", "float64", "tiny64")
 TAME = ("ordinary", "dyadic")
 MOST = 8  # elements of one value, so that exact evaluation stays cheap
+
+RATIONAL_FUNCTIONS: Mapping[str, Expr] = {
+    "square": X**2,
+    "cube": X**3,
+    "clip": call(Fn.MIN, call(Fn.MAX, X, const(-1.0)), const(1.5)),
+    "floor": call(Fn.FLOOR, X),
+    "softsign": X / (1 + call(Fn.ABS, X)),
+    "hardswish": X * call(Fn.MIN, call(Fn.MAX, X + 3, const(0.0)), const(6.0)) / 6,
+}
+SMOOTH_FUNCTIONS: Mapping[str, Expr] = {
+    "sigmoid": call(Fn.SIGMOID, X),
+    "tanh": call(Fn.TANH, X),
+    "gelu": 0.5 * X * (1 + call(Fn.ERF, X / call(Fn.SQRT, const(2.0)))),
+    "silu": X * call(Fn.SIGMOID, X),
+    "exp": call(Fn.EXP, X * 0.5),
+    "sin": call(Fn.SIN, X),
+    "softplus": call(Fn.SOFTPLUS, X),
+}
+# undefined, infinite or overflowing in places: bounds must then be infinite
+WILD_FUNCTIONS: Mapping[str, Expr] = {
+    "inverse": 1 / X,
+    "exp-exp": call(Fn.EXP, call(Fn.EXP, X)),
+    "root": call(Fn.SQRT, X),
+}
 
 
 def examples(count: int) -> settings:
@@ -267,12 +292,31 @@ def build(seed: int, moves: Sequence[str], *, scale: str = "ordinary", inputs: S
     if len(s.pool) > 1:
         s.pool.append(s.put(Op.CONCAT, tuple(s.pool), params={"axis": 1}))
     for move in moves:
-        s.pool.append(MOVES[move](s))
+        s.pool.append((MOVES.get(move) or CURVED[move])(s))
     s.builder.output("y", s.pool[-1])
     if s.rng.random() < 0.3:  # a second output, now and then the same value in another shape
         other = int(s.rng.choice(s.pool))
         s.builder.output("z", s.put(Op.RESHAPE, (other,), (s.size(other),)))
     return s.builder.build()
+
+
+def _scalar(s: Sketch, functions: Mapping[str, Expr]) -> int:
+    x = s.pick()
+    chosen = list(functions.values())[int(s.rng.integers(len(functions)))]
+    return s.put(Op.SCALAR, (x,), params={"function": chosen}, roundings=1)
+
+
+def _product(s: Sketch) -> int:
+    return s.put(Op.MUL, _alike(s), roundings=1)
+
+
+# moves that are no part of the rectifier networks above; build() knows both kinds
+CURVED: Mapping[str, Callable[[Sketch], int]] = {
+    "rational": lambda s: _scalar(s, RATIONAL_FUNCTIONS),
+    "smooth": lambda s: _scalar(s, SMOOTH_FUNCTIONS),
+    "wild": lambda s: _scalar(s, WILD_FUNCTIONS),
+    "product": _product,
+}
 
 
 @st.composite

@@ -92,8 +92,8 @@ class Kernels(Protocol):
         """Concatenation."""
         ...
 
-    def place(self, share: Any, steps: int) -> tuple[Any, Any]:
-        """Where numbers in [0, 1] lie on a grid of ``steps`` cells: the index, and how far into the cell.
+    def place(self, share: Any, steps: int) -> tuple[Any, Any, Any]:
+        """Where numbers in [0, 1] lie on a grid of ``steps`` cells: in cells, the cell's index, the rest.
 
         Numbers outside count as the nearer end, a NaN as 0.
         """
@@ -104,7 +104,7 @@ class Kernels(Protocol):
         ...
 
     def pick(self, tables: Any, dom: Any, index: Any) -> Any:
-        """``R n``: entries of ``tables: points D n``, for boxes ``dom: R``, at ``index`` (``R n``)."""
+        """``R n``: entries ``index: R n`` of ``tables: D n points`` for boxes ``dom: R``."""
         ...
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:

@@ -101,13 +101,10 @@ class NumpyKernels:
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         return np.concatenate(parts, axis=axis)
 
-    def place(self, share: Any, steps: int) -> tuple[Any, Any]:
-        scaled = self.where(share > 0, share, 0) * steps  # a NaN compares false
-        if self._exact:
-            index = np.minimum(np.asarray(scaled // 1, dtype=np.intp), steps - 1)
-            return index, self.minimum(scaled - index, 1)
-        index = np.minimum(scaled, steps - 1).astype(np.intp)
-        return index, np.minimum(scaled - index.astype(scaled.dtype), 1)
+    def place(self, share: Any, steps: int) -> tuple[Any, Any, Any]:
+        place = self.minimum(self.where(share > 0, share, 0), 1) * steps  # a NaN compares false
+        index = np.minimum(place.astype(np.intp), steps - 1)
+        return place, index, place - index.astype(place.dtype)
 
     def on_grid(self, share: Any, steps: int) -> Any:
         if self._exact:
@@ -115,7 +112,8 @@ class NumpyKernels:
         return np.rint(share * steps) / self.precision.dtype.type(steps)
 
     def pick(self, tables: Any, dom: Any, index: Any) -> Any:
-        return tables[index, dom[:, None], np.arange(tables.shape[2])]
+        width, points = tables.shape[1:]
+        return tables.reshape(-1).take((dom[:, None] * width + np.arange(width)) * points + index)
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:
         if self._exact:

@@ -123,16 +123,18 @@ class TorchKernels:
     def concat(self, parts: list[Any], axis: int = 0) -> Any:
         return torch.cat(parts, dim=axis)
 
-    def place(self, share: Any, steps: int) -> tuple[Any, Any]:
-        scaled = torch.where(share > 0, share, 0.0) * steps  # a NaN compares false
-        index = scaled.clamp(max=steps - 1).long()
-        return index, (scaled - index).clamp(max=1)
+    def place(self, share: Any, steps: int) -> tuple[Any, Any, Any]:
+        place = torch.where(share > 0, share, 0.0).clamp(max=1) * steps  # a NaN compares false
+        index = place.clamp(max=steps - 1).long()
+        return place, index, place - index
 
     def on_grid(self, share: Any, steps: int) -> Any:
         return torch.round(share * steps) / steps
 
     def pick(self, tables: Any, dom: Any, index: Any) -> Any:
-        return tables[index, dom[:, None], torch.arange(tables.shape[2], device=tables.device)]
+        width, points = tables.shape[1:]
+        columns = torch.arange(width, device=tables.device)
+        return tables.reshape(-1)[(dom[:, None] * width + columns) * points + index]
 
     def where(self, mask: Any, a: Any, b: Any) -> Any:
         if isinstance(a, Tensor) or isinstance(b, Tensor):

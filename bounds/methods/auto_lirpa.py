@@ -115,16 +115,14 @@ class AutoLirpaBounder:
         """
         del should_stop  # the library cannot be interrupted
         lower, a = self._bounds(lo, hi, None if effort is None else effort.iterations, lines=True)
-        clean = np.where(np.isnan(lower), -np.inf, lower)
-        start = self.objectives.start
-        group_lower = np.maximum.reduceat(clean, start[:-1], axis=1)
+        group_lower = np.maximum.reduceat(lower, self.objectives.start[:-1], axis=1)
         centre, radius = (lo + hi) / 2, (hi - lo) / 2
         if a is None:  # intervals have no linear bounds: the longest edge, and the centre
             scores, guesses = radius.astype(np.float64), centre.astype(np.float64)
         else:
             weight = wanted[:, self.objectives.group_of_row]
             scores = (np.abs(a) * weight[:, :, None]).sum(1) * radius
-            best = np.where(weight, clean, np.inf).argmin(axis=1)
+            best = np.where(weight, lower, np.inf).argmin(axis=1)
             guesses = centre - np.sign(a[np.arange(len(a)), best]) * radius
         none = np.zeros(wanted.shape, dtype=bool)
         close = wanted & (group_lower > 0)
@@ -168,6 +166,7 @@ class AutoLirpaBounder:
                 x=(x,), C=spec, method=self.method, bound_upper=False, **extra
             )
         lower = found[0].detach().numpy().astype(np.float64) + self.objectives.d
+        lower = np.where(np.isnan(lower), -np.inf, lower)  # the library has NaN where it knows nothing
         if not lines:
             return lower, None
         a = found[2][ends[0]][ends[1]]["lA"]

@@ -59,6 +59,9 @@ def improve(
             row where functions are smooth).
     """
     k = tape.kernels
+    if iterations:
+        for r in tape.relaxations:
+            r.prepare()
     choices = [r.initial(dom) for r in tape.relaxations]
     record: list[Any] = [None] * len(choices)
     lower, a, pad = run(choices, record)

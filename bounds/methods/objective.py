@@ -107,10 +107,27 @@ def bound_objectives(tape: Tape, objectives: CompiledObjectives) -> ObjectiveBou
     a = _finish_inputs(tape, objectives, rows, slice(None), record, None)
     lower = concretize(tape, a, rows)
     boxes, count = len(tape), objectives.source.rows
+    if not tape.kernels.precision.u:
+        lower = tape.kernels.maximum(lower, _by_intervals(tape, objectives).reshape(-1))
     shaped = [None if r is None else r.reshape(boxes, count, -1) for r in record]
     return ObjectiveBounds(
         lower.reshape(boxes, count), a.reshape(boxes, count, -1), rows.pad.reshape(boxes, count), shaped
     )
+
+
+def _by_intervals(tape: Tape, objectives: CompiledObjectives) -> Any:
+    """``D S``: all rows on all boxes from the outputs' intervals alone, in exact arithmetic.
+
+    Ties need it: ``1 - sigmoid(z) >= 0`` holds with equality in the limit, and a line that has slope 0 there is
+    far from the one that lies closest in the middle.
+    """
+    k = tape.kernels
+    at = [(part, *tape.outputs[slot]) for slot, part in objectives.at.items()]
+    at.append((objectives.inputs, tape.centre - tape.radius, tape.centre + tape.radius))
+    total = objectives.const[None, :]
+    for c, lo, hi in at:
+        total = total + lo @ k.maximum(c, 0).T + hi @ k.minimum(c, 0).T
+    return total
 
 
 def split_scores(tape: Tape, bounds: ObjectiveBounds, weight: Any) -> Any:

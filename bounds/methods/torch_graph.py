@@ -49,14 +49,25 @@ class GraphModule(nn.Module):
             if node.op is not Op.INPUT:
                 shapes = [graph.nodes[k].shape for k in node.inputs]
                 self._steps.append((node, STEPS[node.op](self, node, shapes)))
+        sizes = [graph.nodes[p.node].size for p in graph.outputs] + [graph.input_size] * inputs
+        # places of the parts of the result: matrices, as libraries' concatenations are less reliable
+        stops = np.cumsum(sizes)
+        every = np.eye(int(stops[-1]))
+        self._places = [
+            self.constant(every[:, stop - size : stop]) for stop, size in zip(stops, sizes, strict=True)
+        ]
 
     def constant(self, values: Any) -> Tensor:
         """A float32 constant as a buffer, so that a library sees it as one of the module's own."""
         return self._keep(torch.tensor(np.asarray(values, dtype=np.float32)))
 
-    def index(self, values: Array) -> Tensor:
-        """Constant positions."""
-        return self._keep(torch.tensor(values))
+    def selection(self, index: Array, fill: Array) -> Callable[[Tensor], Tensor]:
+        """Elements ``index`` of a flat value, ``fill`` where the index is -1 (both 1-D)."""
+        picks = self._keep(torch.tensor(np.maximum(index, 0)))
+        if not np.any(index < 0):
+            return lambda x: torch.index_select(x, 1, picks)
+        kept, filled = self.constant(index >= 0), self.constant(np.where(index < 0, fill, 0.0))
+        return lambda x: torch.index_select(x, 1, picks) * kept + filled
 
     def _keep(self, tensor: Tensor) -> Tensor:
         self.register_buffer(f"constant_{len(self._buffers)}", tensor)
@@ -90,7 +101,13 @@ class GraphModule(nn.Module):
         parts = [values[p.node] for p in self._graph.outputs]
         if self._inputs:
             parts.append(x)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        if len(parts) == 1:
+            return parts[0]
+        placed = [functional.linear(part, place) for part, place in zip(parts, self._places, strict=True)]
+        total = placed[0]
+        for part in placed[1:]:
+            total = total + part
+        return total
 
 
 def evaluate_expression(expression: Expr, x: Tensor) -> Tensor:
@@ -102,24 +119,35 @@ def evaluate_expression(expression: Expr, x: Tensor) -> Tensor:
         elif part.fn is Fn.CONST:
             values[part] = part.value
         elif part.fn is Fn.POW:
-            exponent = part.value
-            values[part] = values[part.args[0]] ** (int(exponent) if exponent.is_integer() else exponent)
+            values[part] = _power(values[part.args[0]], part.value)
         else:
             values[part] = FUNCTIONS[part.fn](*(values[a] for a in part.args))
     out = values[expression]
     return out if isinstance(out, Tensor) else x * 0.0 + out
 
 
-def _extreme(clamp: str, both: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Any], Any]:
-    """Maximum or minimum of two, by ``clamp`` where one of them is a number."""
+def _power(a: Any, exponent: float) -> Any:
+    """Even powers as squares: auto_LiRPA 0.7.1 bounds ``x ** 2`` falsely where 0 is not inside."""
+    if exponent == 1:
+        return a
+    if exponent > 0 and exponent % 2 == 0:
+        root = _power(a, exponent / 2)
+        return root * root
+    return a ** (int(exponent) if exponent.is_integer() else exponent)
 
-    def apply(a: Any, b: Any) -> Any:
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            return both(a, b)
-        tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
-        return torch.clamp(tensor, **{clamp: number})
 
-    return apply
+def _maximum(a: Any, b: Any) -> Any:
+    """By a rectifier, which every library bounds."""
+    return a + torch.relu(b - a) if isinstance(a, Tensor) else b + torch.relu(a - b)
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    return a - torch.relu(a - b) if isinstance(a, Tensor) else b - torch.relu(b - a)
+
+
+def _softplus(a: Any) -> Any:
+    """Written out: libraries bound its parts."""
+    return torch.log(1 + torch.exp(a))
 
 
 FUNCTIONS: Mapping[Fn, Callable[..., Any]] = {
@@ -130,8 +158,8 @@ FUNCTIONS: Mapping[Fn, Callable[..., Any]] = {
     Fn.NEG: operator.neg,
     Fn.ABS: torch.abs,
     Fn.RELU: torch.relu,
-    Fn.MAX: _extreme("min", torch.maximum),
-    Fn.MIN: _extreme("max", torch.minimum),
+    Fn.MAX: _maximum,
+    Fn.MIN: _minimum,
     Fn.EXP: torch.exp,
     Fn.LOG: torch.log,
     Fn.SQRT: torch.sqrt,
@@ -140,7 +168,7 @@ FUNCTIONS: Mapping[Fn, Callable[..., Any]] = {
     Fn.TAN: torch.tan,
     Fn.TANH: torch.tanh,
     Fn.SIGMOID: torch.sigmoid,
-    Fn.SOFTPLUS: functional.softplus,
+    Fn.SOFTPLUS: _softplus,
     Fn.ERF: torch.erf,
     Fn.ATAN: torch.atan,
     Fn.SIGN: torch.sign,
@@ -172,13 +200,17 @@ def _conv(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) ->
     p, image = node.params, _image(node, shapes[0])
     weight, bias = module.constant(p["weight"]), module.constant(p["bias"])
     top, left, bottom, right = (int(v) for v in p["pads"])
-    even = (top, left) == (bottom, right)
+    pads = (top, left)
+    index = None
+    if pads != (bottom, right):  # uneven padding: positions in the padded image, -1 outside
+        positions = np.arange(int(np.prod(image))).reshape(image)
+        padded = np.pad(positions, [(0, 0), (top, bottom), (left, right)], constant_values=-1)
+        image, pads = padded.shape, (0, 0)
+        index = module.selection(padded.reshape(-1), np.zeros(padded.size))
 
     def apply(xs: Sequence[Tensor]) -> Tensor:
-        x = xs[0].reshape(-1, *image)
-        if not even:
-            x = functional.pad(x, (left, right, top, bottom))
-        pads = (top, left) if even else (0, 0)
+        x = xs[0] if index is None else index(xs[0])
+        x = x.reshape(-1, *image)
         y = functional.conv2d(x, weight, bias, p["strides"], pads, p["dilations"], p["groups"])
         return y.reshape(-1, node.size)
 
@@ -225,14 +257,8 @@ def _add(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> 
 
 def _take(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
     del shapes
-    index: Array = np.asarray(node.params["index"]).reshape(-1)
-    picks = module.index(np.maximum(index, 0))
-    if not np.any(index < 0):
-        return lambda xs: torch.index_select(xs[0], 1, picks)
-    fill = np.broadcast_to(np.asarray(node.params["fill"], dtype=np.float64).reshape(-1), index.shape)
-    kept = module.constant(index >= 0)
-    filled = module.constant(np.where(index < 0, fill, 0.0))
-    return lambda xs: torch.index_select(xs[0], 1, picks) * kept + filled
+    select = module.selection(node.params["index"], node.params["fill"])
+    return lambda xs: select(xs[0])
 
 
 def _concat(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:
@@ -244,8 +270,8 @@ def _concat(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) 
     order = np.concatenate(blocks, axis=node.params["axis"]).reshape(-1)
     if np.array_equal(order, np.arange(start)):
         return lambda xs: torch.cat(list(xs), dim=1)
-    picks = module.index(order)
-    return lambda xs: torch.index_select(torch.cat(list(xs), dim=1), 1, picks)
+    select = module.selection(order, np.zeros(start))
+    return lambda xs: select(torch.cat(list(xs), dim=1))
 
 
 def _sum(module: GraphModule, node: Node, shapes: Sequence[tuple[int, ...]]) -> Step:

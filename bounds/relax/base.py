@@ -55,6 +55,10 @@ class Relaxation(Protocol):
     spreads: tuple[Any, ...]
     refined: tuple[Any, ...]
 
+    def prepare(self) -> None:
+        """Called before parameters are moved."""
+        ...
+
     def initial(self, dom: Any) -> Choice:
         """The block's own choice for packed rows over boxes ``dom: R``."""
         ...

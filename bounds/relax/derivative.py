@@ -1,8 +1,9 @@
 """Symbolic derivatives, kept small and with provable signs.
 
 Every rewriting is an identity over the reals wherever both sides are defined. Sums pull out common factors:
-the second derivative of x*sigmoid(x) becomes ``s(x) s(-x) (2 + x (s(-x) - s(x)))``, whose sign in the tails follows
-from interval arithmetic, which it would not from the four-term sum. Numbers are folded only when that is exact.
+the second derivative of x*sigmoid(x) becomes ``s(x) s(-x) (2 + x (s(-x) - s(x)))``, whose sign in the tails
+follows from interval arithmetic, which it would not from the four-term sum. Numbers are folded only when that
+is exact.
 """
 
 from __future__ import annotations
@@ -119,11 +120,10 @@ def _sigmoids(f: Factors) -> Factors:
     """Powers of 1 / (1 + exp(-a)), however they are spelled, as powers of sigmoid(a)."""
     out = dict(f)
     for base, p in f.items():
-        if p < 0 and base.fn is Fn.ADD and ONE in base.args:
-            other = base.args[1] if base.args[0] == ONE else base.args[0]
-            if other.fn is Fn.EXP:
-                out = _join(out, {base: p}, -1)
-                out = _join(out, {call(Fn.SIGMOID, negative(other.args[0])): -p}, 1)
+        inner = _exponent(base) if p < 0 else None
+        if inner is not None:
+            out = _join(out, {base: p}, -1)
+            out = _join(out, {call(Fn.SIGMOID, negative(inner)): -p}, 1)
     return out
 
 
@@ -239,8 +239,33 @@ def power(a: Expr, p: float) -> Expr:
     return Expr(Fn.POW, (a,), float(p))
 
 
+def recognise(e: Expr) -> Expr:
+    """The same function with the same domain, sigmoid and softplus written as such."""
+    done: dict[Expr, Expr] = {}
+    for part in nodes(e):
+        args = tuple(done[a] for a in part.args)
+        inner = _exponent(args[-1]) if part.fn in (Fn.DIV, Fn.LOG) else None
+        if inner is None:
+            done[part] = Expr(part.fn, args, part.value) if args else part
+        elif part.fn is Fn.LOG:
+            done[part] = call(Fn.SOFTPLUS, inner)
+        else:
+            sigmoid = call(Fn.SIGMOID, negative(inner))
+            done[part] = sigmoid if args[0] == ONE else Expr(Fn.MUL, (args[0], sigmoid))
+    return done[e]
+
+
+def _exponent(e: Expr) -> Expr | None:
+    """b if the expression is 1 + exp(b)."""
+    if e.fn is Fn.ADD and ONE in e.args:
+        other = e.args[1] if e.args[0] == ONE else e.args[0]
+        if other.fn is Fn.EXP:
+            return other.args[0]
+    return None
+
+
 def simplify(e: Expr) -> Expr:
-    """The same function (wherever ``e`` is defined), rebuilt by the rules above."""
+    """The same function wherever ``e`` is defined, rebuilt by the rules above."""
     done: dict[Expr, Expr] = {}
     for part in nodes(e):
         args = tuple(done[a] for a in part.args)
@@ -249,20 +274,9 @@ def simplify(e: Expr) -> Expr:
             done[part] = rule(*args)
         elif part.fn is Fn.POW:
             done[part] = power(args[0], part.value)
-        elif part.fn is Fn.LOG:
-            done[part] = _logarithm(args[0])
         else:
             done[part] = Expr(part.fn, args, part.value) if args else part
     return done[e]
-
-
-def _logarithm(a: Expr) -> Expr:
-    """log(1 + exp(b)) as softplus(b)."""
-    if a.fn is Fn.ADD and ONE in a.args:
-        other = a.args[1] if a.args[0] == ONE else a.args[0]
-        if other.fn is Fn.EXP:
-            return call(Fn.SOFTPLUS, other.args[0])
-    return call(Fn.LOG, a)
 
 
 _REBUILD: Mapping[Fn, Callable[..., Expr]] = {
@@ -287,27 +301,27 @@ def _square(a: Expr) -> Expr:
 
 
 _OUTER: Mapping[Fn, Callable[[Expr, Expr], Expr]] = {
-    Fn.EXP: lambda e, a: e,
-    Fn.LOG: lambda e, a: over(ONE, a),
-    Fn.SQRT: lambda e, a: over(const(0.5), e),
+    Fn.EXP: lambda e, _: e,
+    Fn.LOG: lambda _, a: over(ONE, a),
+    Fn.SQRT: lambda e, _: over(const(0.5), e),
     Fn.POW: _of_power,
-    Fn.SIN: lambda e, a: call(Fn.COS, a),
-    Fn.COS: lambda e, a: negative(call(Fn.SIN, a)),
-    Fn.TAN: lambda e, a: power(call(Fn.COS, a), -2),
-    Fn.TANH: lambda e, a: power(call(Fn.COSH, a), -2),
+    Fn.SIN: lambda _, a: call(Fn.COS, a),
+    Fn.COS: lambda _, a: negative(call(Fn.SIN, a)),
+    Fn.TAN: lambda _, a: power(call(Fn.COS, a), -2),
+    Fn.TANH: lambda _, a: power(call(Fn.COSH, a), -2),
     Fn.SIGMOID: lambda e, a: times(e, call(Fn.SIGMOID, negative(a))),
-    Fn.SOFTPLUS: lambda e, a: call(Fn.SIGMOID, a),
-    Fn.ERF: lambda e, a: times(over(TWO, call(Fn.SQRT, PI)), call(Fn.EXP, negative(_square(a)))),
-    Fn.ATAN: lambda e, a: over(ONE, plus(ONE, _square(a))),
-    Fn.ASIN: lambda e, a: power(minus(ONE, _square(a)), -0.5),
-    Fn.ACOS: lambda e, a: negative(power(minus(ONE, _square(a)), -0.5)),
-    Fn.SINH: lambda e, a: call(Fn.COSH, a),
-    Fn.COSH: lambda e, a: call(Fn.SINH, a),
-    Fn.ASINH: lambda e, a: power(plus(ONE, _square(a)), -0.5),
-    Fn.ACOSH: lambda e, a: power(minus(_square(a), ONE), -0.5),
-    Fn.ATANH: lambda e, a: over(ONE, minus(ONE, _square(a))),
-    Fn.ABS: lambda e, a: call(Fn.SIGN, a),
-    Fn.RELU: lambda e, a: call(Fn.STRICT, a),
+    Fn.SOFTPLUS: lambda _, a: call(Fn.SIGMOID, a),
+    Fn.ERF: lambda _, a: times(over(TWO, call(Fn.SQRT, PI)), call(Fn.EXP, negative(_square(a)))),
+    Fn.ATAN: lambda _, a: over(ONE, plus(ONE, _square(a))),
+    Fn.ASIN: lambda _, a: power(minus(ONE, _square(a)), -0.5),
+    Fn.ACOS: lambda _, a: negative(power(minus(ONE, _square(a)), -0.5)),
+    Fn.SINH: lambda _, a: call(Fn.COSH, a),
+    Fn.COSH: lambda _, a: call(Fn.SINH, a),
+    Fn.ASINH: lambda _, a: power(plus(ONE, _square(a)), -0.5),
+    Fn.ACOSH: lambda _, a: power(minus(_square(a), ONE), -0.5),
+    Fn.ATANH: lambda _, a: over(ONE, minus(ONE, _square(a))),
+    Fn.ABS: lambda _, a: call(Fn.SIGN, a),
+    Fn.RELU: lambda _, a: call(Fn.STRICT, a),
 }
 FLAT = frozenset({Fn.SIGN, Fn.FLOOR, Fn.CEIL, Fn.TRUNC, Fn.ROUND, Fn.STEP, Fn.STRICT, Fn.ZERO})
 """Piecewise constant: derivative 0 between jumps."""
@@ -355,7 +369,8 @@ def slope_and_offset(e: Expr) -> tuple[Fraction, Fraction] | None:
     parts = [slope_and_offset(a) for a in e.args]
     if any(p is None for p in parts):
         return None
-    (a, b), (c, d) = parts[0] or (Fraction(0),) * 2, (parts[1] if len(parts) > 1 else None) or (Fraction(0),) * 2
+    nothing = Fraction(0), Fraction(0)
+    (a, b), (c, d) = [p or nothing for p in [*parts, None]][:2]
     if e.fn is Fn.NEG:
         return -a, -b
     if e.fn is Fn.ADD:

@@ -20,8 +20,23 @@ from bounds.relax.scalar import ScalarFunction
 
 # an element is worth bounding backwards if its function leaves its chord by this share of its values
 _BENT = 2.0**-20
-# supporting lines kept per element for blending; blocks of many elements make do with few
-_MANY, _FEW, _SMALL = 17, 3, 20_000
+# steps between the supporting lines kept per element; blocks of many elements make do with few
+_MANY, _FEW, _SMALL = 16, 2, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Supporting lines of one side, evenly spread in slope: ``first + i rise``, i = 0 .. steps (``D n``).
+
+    ``shift``, ``lift``: ``D n steps``, intercept of line i and the change to line i + 1; ``start``: ``D n``,
+    the place in [0, 1] of the line that lies closest in the middle.
+    """
+
+    first: Any
+    rise: Any
+    shift: Any
+    lift: Any
+    start: Any
 
 
 @dataclass(slots=True)
@@ -39,12 +54,49 @@ class ScalarRelaxation:
     parameters: int = 2
     spreads: tuple[Any, ...] = (None,)
     refined: tuple[Any, ...] = field(default=(None,))
-    tables: Choice | None = None
+    steps: int = 0
+    sides: tuple[_Side, ...] = ()
+
+    def prepare(self) -> None:
+        """Lines between which parameters move: from the envelope's slope at one end to that at the other.
+
+        Exact arithmetic does without, its lines stay where they are.
+        """
+        k, f, p = self.kernels, self.function, self.kernels.precision
+        if self.sides or not p.u:
+            return
+        lo, hi = _ends(k, f, self.lo, self.hi)
+        self.steps = steps = _MANY if lo.size <= _SMALL else _FEW
+        slopes = f.supporting(lo[None], hi[None], np.stack([lo, hi, lo / 2 + hi / 2]))
+        first = [_single(s[0]) for s in slopes]
+        rise = [_single((s[1] - s[0]) / steps) for s in slopes]
+        place = np.arange(steps + 1)[:, None, None]
+        shifts = f.intercepts(lo[None], hi[None], *(a + b * place for a, b in zip(first, rise, strict=True)))
+        reach = np.maximum(np.abs(lo), np.abs(hi))
+        sides: list[_Side] = []
+        for i, outwards in ((0, -np.inf), (1, np.inf)):
+            moved = np.moveaxis(shifts[i], 0, -1)
+            # interpolating rounds slopes and intercepts (neighbours differ by at most |rise| reach) by less
+            size = ((np.abs(first[i]) + steps * np.abs(rise[i])) * reach)[..., None] + np.abs(moved)
+            moved = moved + np.sign(outwards) * (16 * p.u * size + 4 * p.eta)
+            moved = k.array(_directed(k, np.ascontiguousarray(moved), outwards))
+            known = abs(moved[..., :-1]) + abs(moved[..., 1:]) < np.inf  # otherwise neither says anything
+            shift = k.where(known, moved[..., :-1], outwards)
+            lift = k.where(known, moved[..., 1:] - moved[..., :-1], 0)
+            width = rise[i] * steps
+            start = np.where(width != 0, (slopes[i][2] - first[i]) / np.where(width != 0, width, 1), 0.5)
+            start = k.array(np.clip(start, 0, 1))
+            sides.append(_Side(k.array(first[i]), k.array(rise[i]), shift, lift, start))
+        self.sides = tuple(sides)
 
     def initial(self, dom: Any) -> Choice:
         k = self.kernels
-        half = k.zeros(len(dom), 1) + k.divide(k.zeros(1) + 1, 2)[0]
-        return (half, half, *(k.take(a, dom) for a in self.lines))
+        if self.sides:
+            places = tuple(k.take(s.start, dom) for s in self.sides)
+        else:
+            half = k.zeros(len(dom), 1) + k.divide(k.zeros(1) + 1, 2)[0]
+            places = (half, half)
+        return (*places, *self._lines(dom))
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
@@ -53,31 +105,30 @@ class ScalarRelaxation:
         return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)
 
     def choose(self, dom: Any, parameters: Choice) -> Choice:
-        """Lines interpolated between those kept for points spread over every interval.
+        """Lines interpolated between the prepared ones.
 
-        Soundness: a convex combination of sound lines is a sound line. The combination is computed: slopes
-        err by at most 4u of the larger one, intercepts likewise, and both are paid for by the intercepts.
+        Soundness: a convex combination of sound lines is a sound line; :meth:`prepare` paid for rounding.
         """
-        k, p = self.kernels, self.kernels.precision
-        reach = k.take(k.maximum(abs(self.lo), abs(self.hi)), dom)
+        k = self.kernels
+        if not self.sides:
+            return (*parameters, *self._lines(dom))
         slopes: list[Any] = []
         shifts: list[Any] = []
-        for side, sign in ((0, -1), (1, 1)):
-            (slope, rise), (shift, lift), share = self._between(side, dom, parameters[side])
-            slopes.append(slope + share * rise)
-            new = shift + share * lift
-            if p.u:
-                size = (abs(slope) + abs(rise)) * reach + (abs(shift) + abs(lift))
-                new = new + sign * (8 * p.u * size + 4 * p.eta)
-            shifts.append(new)
+        for side, share in zip(self.sides, parameters, strict=True):
+            place, index, rest = k.place(share, self.steps)
+            slopes.append(k.take(side.first, dom) + place * k.take(side.rise, dom))
+            shifts.append(k.pick(side.shift, dom, index) + rest * k.pick(side.lift, dom, index))
         return (*parameters, *slopes, *shifts)
 
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         k = self.kernels
+        if not self.sides:
+            return tuple(k.zeros(1, 1) for _ in choice[:2])
         out: list[Any] = []
-        for side, used, sign in ((0, arrived > 0, 1), (1, arrived < 0, -1)):
-            (_, rise), (_, lift), _ = self._between(side, dom, choice[side])
-            change = sign * (rise * at[0] + lift)
+        for i, used, sign in ((0, arrived > 0, 1), (1, arrived < 0, -1)):
+            side = self.sides[i]
+            _, index, _ = k.place(choice[i], self.steps)
+            change = sign * (k.take(side.rise, dom) * at[0] + k.pick(side.lift, dom, index))
             out.append(k.where(used & (abs(change) < np.inf), change, 0))
         return tuple(out)
 
@@ -89,27 +140,6 @@ class ScalarRelaxation:
 
     def _lines(self, dom: Any) -> Choice:
         return tuple(self.kernels.take(a, dom) for a in self.lines)
-
-    def _between(self, side: int, dom: Any, share: Any) -> tuple[tuple[Any, Any], tuple[Any, Any], Any]:
-        """Of kept lines: (slope, change to the next), (intercept, change to the next), how far between."""
-        k = self.kernels
-        if self.tables is None:
-            self.tables = self._supporting()
-        slopes, shifts = self.tables[side], self.tables[2 + side]
-        index, rest = k.place(share, len(slopes) - 1)
-        columns = (dom, index)
-        slope, shift = k.pick(slopes, *columns), k.pick(shifts, *columns)
-        later = (dom, index + 1)
-        return (slope, k.pick(slopes, *later) - slope), (shift, k.pick(shifts, *later) - shift), rest
-
-    def _supporting(self) -> Choice:
-        """Supporting lines at points spread over every interval: four arrays ``points D n``."""
-        k, f = self.kernels, self.function
-        lo, hi = _ends(k, f, self.lo, self.hi)
-        points = _MANY if lo.size <= _SMALL else _FEW
-        parts = [f.supporting(lo, hi, lo + (hi - lo) * i / (points - 1)) for i in range(points)]
-        lines = [lines_of(k, f, lo, hi, part) for part in parts]
-        return tuple(k.concat([line[i][None] for line in lines]) for i in range(4))
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         del dom

@@ -1,9 +1,9 @@
 """Rigorous interval evaluation of scalar expressions in float64.
 
-An interval is a pair of arrays ``(lo, hi)``; a point is a pair that is one and the same array, and is evaluated
-once. Infinite ends mean "finite but unbounded". NaN means *nothing is known*: the function may be undefined
-somewhere in the interval. NaN is contagious and is never produced for any other reason, so it cannot be
-mistaken for a bound.
+An interval is a pair of arrays ``(lo, hi)``; a point is a pair that is one and the same array, and is
+evaluated once. Infinite ends mean "finite but unbounded". NaN means *nothing is known*: the function may be
+undefined somewhere in the interval. NaN is contagious and is never produced for any other reason, so it
+cannot be mistaken for a bound.
 
 Rounding. An arithmetic operation is rounded once (IEEE 754), which is undone by moving an end outwards by
 ``2 u |r|`` and the smallest subnormal. Elementary functions get the ulps of :data:`ULPS`.
@@ -66,8 +66,8 @@ def enclose(e: Expr, lo: Any, hi: Any) -> Interval:
         lo, hi: ends, float64 arrays of one shape; the same object for points.
 
     Returns:
-        ``(below, above)``: ``below <= e(z) <= above`` for every real z in ``[lo, hi]``; both NaN where that is not
-        known.
+        ``(below, above)``: ``below <= e(z) <= above`` for every real z in ``[lo, hi]``; both NaN where that
+        is not known.
     """
     with np.errstate(all="ignore"):
         below, above = enclose_interval(e, (lo, hi))
@@ -174,7 +174,7 @@ def _div(a: Interval, b: Interval) -> Interval:
 
 
 def _ratio(x: Any, y: Any) -> Any:
-    """A corner of a quotient: unbounded over unbounded can be anything, and other corners give the extremes."""
+    """A corner of a quotient: unbounded over unbounded may be anything; other corners give the extremes."""
     r = x / y
     bad = np.isnan(r)
     if bad.any():
@@ -376,8 +376,8 @@ RULES: Mapping[Fn, Callable[..., Interval]] = {
     Fn.MAX: _max,
     Fn.MIN: _min,
     Fn.EXP: _monotone(Fn.EXP, 0.0, INF),
-    Fn.LOG: _within(_monotone(Fn.LOG, -INF, INF), lambda lo, hi: lo > 0),
-    Fn.SQRT: _within(_monotone(Fn.SQRT, 0.0, INF), lambda lo, hi: lo >= 0),
+    Fn.LOG: _within(_monotone(Fn.LOG, -INF, INF), lambda lo, _: lo > 0),
+    Fn.SQRT: _within(_monotone(Fn.SQRT, 0.0, INF), lambda lo, _: lo >= 0),
     Fn.SIN: _wave(np.sin, 0.25),
     Fn.COS: _wave(np.cos, 0.0),
     Fn.TAN: _tan,
@@ -397,15 +397,15 @@ RULES: Mapping[Fn, Callable[..., Interval]] = {
     Fn.SINH: _signed(_monotone(Fn.SINH, -INF, INF)),
     Fn.COSH: _cosh,
     Fn.ASINH: _signed(_monotone(Fn.ASINH, -INF, INF)),
-    Fn.ACOSH: _within(_monotone(Fn.ACOSH, 0.0, INF), lambda lo, hi: lo >= 1),
+    Fn.ACOSH: _within(_monotone(Fn.ACOSH, 0.0, INF), lambda lo, _: lo >= 1),
     Fn.ATANH: _signed(_within(_monotone(Fn.ATANH, -INF, INF), lambda lo, hi: (lo > -1) & (hi < 1))),
     Fn.SIGN: _stair(np.sign),
     Fn.FLOOR: _stair(np.floor),
     Fn.CEIL: _stair(np.ceil),
     Fn.TRUNC: _stair(np.trunc),
     Fn.ROUND: _stair(np.round),
-    Fn.STEP: _indicator(lambda lo, hi: lo >= 0, lambda lo, hi: hi >= 0),
-    Fn.STRICT: _indicator(lambda lo, hi: lo > 0, lambda lo, hi: hi > 0),
+    Fn.STEP: _indicator(lambda lo, _: lo >= 0, lambda _, hi: hi >= 0),
+    Fn.STRICT: _indicator(lambda lo, _: lo > 0, lambda _, hi: hi > 0),
     Fn.ZERO: _indicator(lambda lo, hi: (lo == 0) & (hi == 0), lambda lo, hi: (lo <= 0) & (hi >= 0)),
     Fn.WHERE: _where,
 }

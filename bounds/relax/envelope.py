@@ -1,10 +1,10 @@
 """Slopes of the convex envelope of a scalar function at a point.
 
-The line through the envelope at a point has the largest value there of all lines below the function. Where the
-function is convex over the whole interval it is the tangent, where concave the chord. In between, the tangent at
-the point is tried, and otherwise a bridge over the point is shrunk: for the slope of the current bridge the lowest
-point of f(z) - k z becomes the bridge's new end on its side, until there is none lower. For a tangent from an end to a
-convex stretch that is Newton's method.
+The line through the envelope at a point has the largest value there of all lines below the function. Where
+the function is convex over the whole interval it is the tangent, where concave the chord. In between, the
+tangent at the point is tried, and otherwise a bridge over the point is shrunk: for the slope of the current
+bridge the lowest point of f(z) - k z becomes the bridge's new end on its side, until there is none lower. For
+a tangent from an end to a convex stretch that is Newton's method.
 
 Nothing here need be rigorous: any slope is sound.
 """

@@ -1,8 +1,8 @@
 """Lines below and above rational functions in exact arithmetic, one interval after another.
 
-Used where a property holds with equality. Piecewise affine functions and staircases are exact; on a curved stretch
-the tangent bound is exact when the point of slope k is rational (as for quadratics), and otherwise off by far less
-than any float.
+Used where a property holds with equality. Piecewise affine functions and staircases are exact; on a curved
+stretch the tangent bound is exact when the point of slope k is rational (as for quadratics), and otherwise
+off by far less than any float.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def value_at(e: Expr, z: Fraction) -> Number:
 
 
 def least(e: Expr, part: Partition, lo: Fraction, hi: Fraction, k: Fraction, sign: int) -> Number:
-    """A lower bound of ``sign * e(z) - k z`` over ``[lo, hi]``: exact where the module says so, -inf if unknown."""
+    """A lower bound of ``sign * e(z) - k z`` over ``[lo, hi]``; -inf where nothing is known."""
     out: list[Number] = [_at(e, lo, k, sign), _at(e, hi, k, sign)]
     first, last = bisect_left(part.box_hi, _down(lo)), bisect_right(part.box_lo, _up(hi))
     out += [_at_box(e, part, j, lo, hi, k, sign) for j in range(first, last)]
@@ -82,7 +82,12 @@ def _at_box(e: Expr, part: Partition, j: int, lo: Fraction, hi: Fraction, k: Fra
             if inside:
                 out.append(_at(side.expr, at, k, sign) if side.expr is not None else math.nan)
         return math.nan if any(v != v for v in out) else min(out)
-    below = box.value[0] if sign > 0 else -box.value[1]
+    reached = [box.value]
+    if lo < box.lo:
+        reached.append(box.before)
+    if hi > box.hi:
+        reached.append(box.after)
+    below = min(v[0] for v in reached) if sign > 0 else -max(v[1] for v in reached)
     if not math.isfinite(below):
         return math.nan
     return Fraction(below) - max(k * Fraction(box.lo), k * Fraction(box.hi))

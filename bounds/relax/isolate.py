@@ -1,4 +1,4 @@
-"""Where a smooth function is surely positive or negative: bisection in interval arithmetic, all cells at once."""
+"""Where a smooth function is surely positive or negative: bisection, all cells at once."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def isolate(e: Expr, lo: float, hi: float, window: float = CORE, *, strict: bool
         window: cells that reach beyond ``[-window, window]`` are given up first when there are too many.
 
     Returns:
-        ``(a, b, sign)`` from left to right: touching, covering ``[lo, hi]``; ``sign`` is POSITIVE (``e >= 0`` on the
-        closed cell), NEGATIVE, FLAT (identically zero) or UNKNOWN.
+        ``(a, b, sign)`` from left to right: touching, covering ``[lo, hi]``; ``sign`` is POSITIVE (``e >= 0``
+        on the closed cell), NEGATIVE, FLAT (identically zero) or UNKNOWN.
     """
     if not depends(e):
         return [(lo, hi, _constant_sign(e))]
@@ -54,7 +54,7 @@ def levels(e: Expr, lo: float, hi: float, window: float = CORE) -> list[Cell]:
 def bisect(
     label: Callable[[Any, Any], Any], lo: float, hi: float, window: float, *, unknown: float = UNKNOWN
 ) -> list[Cell]:
-    """Cells of equal label covering ``[lo, hi]``, by halving those of label ``unknown`` as long as that helps."""
+    """Cells of equal label covering ``[lo, hi]``, halving those of label ``unknown`` while that helps."""
     ends = _start(lo, hi)
     a, b = ends[:-1], ends[1:]
     done: list[tuple[Any, Any, Any]] = []
@@ -110,7 +110,7 @@ def _decide(below: Any, above: Any, *, strict: bool) -> Any:
 
 
 def _long_runs(a: Any, b: Any, final: Any) -> Any:
-    """Open cells in long unbroken runs: rounding or a loose enclosure hides the sign, halving will not show it."""
+    """Open cells in long unbroken runs, where halving will not show what rounding hides."""
     order = np.argsort(a, kind="stable")
     is_open = ~final[order]
     joined = np.concatenate([[False], is_open[1:] & is_open[:-1] & (a[order][1:] == b[order][:-1])])

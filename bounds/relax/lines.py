@@ -1,8 +1,8 @@
 """The tightest line of a given slope below (or above) a scalar function on an interval.
 
-For a slope k the intercept of the line below f on [l, u] is the least value of g(z) = f(z) - k z. Between two boxes of
-the partition f is convex, concave or affine: a concave or affine g is least at an end; a convex one at a point t
-with f'(t) = k, found approximately, where the tangent gives a rigorous bound whatever t is:
+For a slope k the intercept of the line below f on [l, u] is the least value of g(z) = f(z) - k z. Between two
+boxes of the partition f is convex, concave or affine: a concave or affine g is least at an end; a convex one
+at a point t with f'(t) = k, found approximately, where the tangent gives a rigorous bound whatever t is:
 
     g(z) >= g(t) + min(0, g'(t) (a - t), g'(t) (b - t))  for z in [a, b].
 
@@ -188,9 +188,10 @@ class Lines:
         return bound
 
     def _unknown(self, chosen: Any, slope: Any, sign: int) -> Any:
-        """Where the curvature has no proved sign: natural and mean-value enclosures on parts of the stretch."""
+        """Where the curvature has no proved sign: natural and mean-value enclosures on parts of it."""
         p = self.pairs
-        a, b, k, number = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]], self.part.piece[p.segment[chosen]]
+        a, b, k = p.lo[chosen], p.hi[chosen], slope[p.element[chosen]]
+        number = self.part.piece[p.segment[chosen]]
         worst = np.full(len(a), np.inf)
         left = a
         for i in range(1, SUBDIVISIONS + 1):

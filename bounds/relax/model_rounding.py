@@ -1,9 +1,9 @@
 """How far a model's own float32 evaluation of an expression can be from its exact value.
 
-Running error analysis: every operation gets an enclosure of its exact value over the interval and a bound on the
-error of its computed one. Arithmetic is rounded once. Elementary functions are approximations; their error is
-taken from :data:`KERNELS`. Selections and steps add no error of their own, but an error of what they compare can
-carry them over a jump, and then the jump is part of the error.
+Running error analysis: every operation gets an enclosure of its exact value over the interval and a bound on
+the error of its computed one. Arithmetic is rounded once. Elementary functions are approximations; their
+error is taken from :data:`KERNELS`. Selections and steps add no error of their own, but an error of what they
+compare can carry them over a jump, and then the jump is part of the error.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ KERNELS: Mapping[Fn, tuple[float, float]] = {
 }  # fmt: skip
 """Declared errors of float32 kernels: ``relative * u * |value| + absolute * u`` with u = 2^-24.
 
-Measured with onnxruntime 1.32 (CPU, x86-64 with AVX-512) against float64 on 8 million arguments (a grid over all binary32
-numbers, and uniform samples), as the relative part that remains after the absolute one: EXP 1.3, LOG 1.9 + 1,
-SIN and COS 0.8 + 1 (2.8 relative), TAN 1.4, TANH 5.3 absolute (relative 206 near the smallest numbers), SIGMOID 3
-absolute, SOFTPLUS 8 absolute, ERF 1 absolute, ATAN 3.7 absolute, ASIN 8.1 relative, ACOS 4.8, SINH 2.3, COSH 2,
-ASINH and ACOSH 2.2, ATANH 2.3. At least doubled here, for other builds. tests/unit/bounds/test_scalar_rounding.py
-repeats the measurement on samples.
+Measured with onnxruntime 1.32 (CPU, x86-64 with AVX-512) against float64 on 8 million arguments (a grid over
+all binary32 numbers, and uniform samples), as the relative part that remains after the absolute one: EXP 1.3,
+LOG 1.9 + 1, SIN and COS 0.8 + 1 (2.8 relative), TAN 1.4, TANH 5.3 absolute (relative 206 near the smallest
+numbers), SIGMOID 3 absolute, SOFTPLUS 8 absolute, ERF 1 absolute, ATAN 3.7 absolute, ASIN 8.1 relative, ACOS
+4.8, SINH 2.3, COSH 2, ASINH and ACOSH 2.2, ATANH 2.3. At least doubled here, for other builds.
+tests/unit/bounds/test_scalar_rounding.py repeats the measurement on samples.
 """
 
 FAR_ARGUMENT = 2.0**17  # sin, cos and tan of larger arguments: kernels reduce them in different ways
@@ -103,6 +103,8 @@ def _step(e: Expr, args: list[Computed], lo: Any, hi: Any) -> Computed:
     error = rule(args, out) if rule is not None else _kernel(e, args[0], out)
     size = out.size + error
     error = np.where(size < LARGEST_SUM, error * INFLATE, np.inf)  # NaN is not smaller
+    for a in args[:1] if e.fn is Fn.WHERE else args:  # an operand may have become infinite or no number
+        error = np.where(a.error < np.inf, error, np.inf)
     return Computed(below, above, error, whole)
 
 
@@ -110,7 +112,7 @@ _KEEPS_WHOLE = frozenset({Fn.ADD, Fn.SUB, Fn.MUL, Fn.NEG, Fn.ABS, Fn.RELU, Fn.MA
 
 
 def _rounded(error: Any, out: Computed) -> Any:
-    """One rounding on top of ``error``; none when the exact result of the computed operands is a small whole number."""
+    """One rounding on top of ``error``; none when the result is a small whole number."""
     size = out.size + error
     paid = error + U * size + ETA
     return np.where(size < EXACT_WHOLE, error, paid) if out.whole else paid
@@ -137,18 +139,18 @@ def _quotient(args: list[Computed], out: Computed) -> Any:
     return np.where(least > 0, moved + U * (out.size + moved) + ETA, np.inf)
 
 
-def _same(args: list[Computed], out: Computed) -> Any:
+def _same(args: list[Computed], _: Computed) -> Any:
     return args[0].error
 
 
-def _larger(args: list[Computed], out: Computed) -> Any:
+def _larger(args: list[Computed], _: Computed) -> Any:
     return np.maximum(args[0].error, args[1].error)
 
 
 def _stairs(fn: Fn) -> Callable[[list[Computed], Computed], Any]:
     """A step function: no error unless the operand's error reaches another step."""
 
-    def rule(args: list[Computed], out: Computed) -> Any:
+    def rule(args: list[Computed], _: Computed) -> Any:
         a = args[0]
         below, above = RULES[fn](a.widened)
         most = np.floor(a.error) + 1 if fn in (Fn.FLOOR, Fn.CEIL, Fn.TRUNC, Fn.ROUND) else 2.0
@@ -157,7 +159,7 @@ def _stairs(fn: Fn) -> Callable[[list[Computed], Computed], Any]:
     return rule
 
 
-def _selected(args: list[Computed], out: Computed) -> Any:
+def _selected(args: list[Computed], _: Computed) -> Any:
     c, a, b = args
     of_a = np.where(c.hi > 0, a.error, 0.0)
     of_b = np.where(c.lo < 1, b.error, 0.0)

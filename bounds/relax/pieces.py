@@ -1,8 +1,8 @@
 """Splits the line where a function is not smooth: kinks, jumps, and the ends of its domain.
 
-Between two cuts the function is one smooth expression without ABS, MAX, FLOOR, WHERE, ... : those are resolved
-by the sign their operand has there. Cuts of affine operands are exact rationals; others are found by bisection
-as boxes of a few ulps.
+Between two cuts the function is one smooth expression without ABS, MAX, FLOOR, WHERE, ... : those are
+resolved by the sign their operand has there. Cuts of affine operands are exact rationals; others are found by
+bisection as boxes of a few ulps.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class TooManyPiecesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A place where the function may not be smooth: somewhere in ``[lo, hi]``, exactly at ``at`` where known."""
+    """A place where the function may not be smooth: in ``[lo, hi]``, exactly at ``at`` where known."""
 
     lo: float
     hi: float
@@ -306,12 +307,16 @@ def _divide(job: _Job, what: tuple[Fn | None, Expr], window: float) -> list[_Job
             if last - first > MAX_PIECES:
                 raise TooManyPiecesError
             shift = Fraction(1, 2) if fn is Fn.ROUND else Fraction(0)
-            cuts = sorted((cut_at((n + shift - offset) / slope) for n in range(first, last)), key=lambda c: c.at or 0)
+            places = sorted((n + shift - offset) / slope for n in range(first, last))
+            cuts = [cut_at(p) for p in places]
         ends = [job.left, *cuts, job.right]
-        return [_Job(p, q, job.expr, job.known) for p, q in zip(ends[:-1], ends[1:], strict=True)]
+        return [_Job(p, q, job.expr, job.known) for p, q in pairwise(ends)]
     lo, hi = job.left.hi, job.right.lo
     if fn is None:
         return _by_cells(job, isolate(a, lo, hi, window, strict=True), (None, a))
+    below, above = enclose(a, *_inside(job))
+    if not above[0] - below[0] <= MAX_PIECES:
+        raise TooManyPiecesError
     cells = levels(Expr(fn, (a,)), lo, hi, window)
     if len(cells) > 2 * MAX_PIECES or any(math.isinf(b - p) and s == UNDECIDED for p, b, s in cells):
         raise TooManyPiecesError

@@ -32,6 +32,9 @@ class ProductRelaxation:
     spreads: tuple[Any, ...] = (None, None)
     refined: tuple[Any, ...] = field(default=(None, None))
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def initial(self, dom: Any) -> Choice:
         return tuple(self.kernels.take(r, dom) for r in self.mixes)
 

@@ -1,7 +1,7 @@
 """Signs of derivatives of rational functions, by polynomials with exact coefficients.
 
-The derivative of P/Q is (P'Q - PQ')/Q^2. Written out as one polynomial, its sign is provable far out, where the
-quotient rule's form cancels.
+The derivative of P/Q is (P'Q - PQ')/Q^2. Written out as one polynomial, its sign is provable far out, where
+the quotient rule's form cancels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def _trim(p: Sequence[Fraction]) -> Polynomial:
 
 def _add(p: Polynomial, q: Polynomial, sign: int = 1) -> Polynomial:
     n = max(len(p), len(q))
-    return _trim([(p[i] if i < len(p) else 0) + sign * (q[i] if i < len(q) else Fraction(0)) for i in range(n)])
+    p, q = (tuple(v) + (Fraction(0),) * (n - len(v)) for v in (p, q))
+    return _trim([a + sign * b for a, b in zip(p, q, strict=True)])
 
 
 def _mul(p: Polynomial, q: Polynomial) -> Polynomial:

@@ -35,6 +35,9 @@ class ReluRelaxation:
     spreads: tuple[Any, ...] = (None,)
     refined: tuple[Any, ...] = field(default=(None,))
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def initial(self, dom: Any) -> Choice:
         return (self.kernels.take(self.lower, dom),)
 

@@ -1,8 +1,8 @@
 """Relaxation of any scalar function: rigorous ranges and lines, found from its expression alone.
 
-A :class:`ScalarFunction` is analysed once: the line is cut where the function is not smooth, and each smooth piece
-into stretches of proved curvature (:mod:`~bounds.relax.segments`). After that, a batch of intervals costs a few
-vector operations, and no function needs code of its own.
+A :class:`ScalarFunction` is analysed once: the line is cut where the function is not smooth, and each smooth
+piece into stretches of proved curvature (:mod:`~bounds.relax.segments`). After that, a batch of intervals
+costs a few vector operations, and no function needs code of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from bounds.evaluate_scalar import evaluate_expression
 from bounds.expression import Expr, is_rational
 from bounds.relax import exact
-from bounds.relax.derivative import derivative, simplify
+from bounds.relax.derivative import derivative, recognise
 from bounds.relax.enclose import MAX, enclose
 from bounds.relax.envelope import envelope_slopes
 from bounds.relax.isolate import CORE, UNKNOWN
@@ -34,8 +34,9 @@ LARGEST_WINDOW = 4096.0  # periodic functions are analysed up to here
 class ScalarFunction:
     """One function of one variable, analysed once.
 
-    Arrays are float64 of one common (or broadcastable) shape, and may hold infinite ends and ``lo == hi``; for rational
-    functions also object arrays of ``Fraction``, and then results are exact where the structure allows.
+    Arrays are float64 of one common (or broadcastable) shape, and may hold infinite ends and ``lo == hi``;
+    for rational functions also object arrays of ``Fraction``, and then results are exact where the structure
+    allows.
 
     Attributes:
         expression: what the model computes.
@@ -45,7 +46,7 @@ class ScalarFunction:
     def __init__(self, expression: Expr) -> None:
         self.expression = expression
         self.rational = is_rational(expression)
-        self._simple = simplify(expression)
+        self._simple = recognise(expression)
         self._window = CORE
         self._pieces: list[Piece] | None = None
         self._partitions: dict[int, Partition] = {}
@@ -126,14 +127,14 @@ class ScalarFunction:
             zero = np.zeros(len(hidden))
             low, high = self._intercepts(lo[hidden], hi[hidden], zero, zero)
             out[0][hidden], out[1][hidden] = low, -high
-        below, above = (self._tails(lo, hi, 0 * a, least, sign) for sign, least in zip((1, -1), out, strict=True))
-        return below, -above
+        flat = np.zeros(len(lo))
+        return self._tails(lo, hi, flat, out[0], 1), -self._tails(lo, hi, flat, out[1], -1)
 
     def supporting(self, lo: Any, hi: Any, at: Any) -> tuple[Any, Any]:
         """Slopes of the convex and of the concave envelope of f on ``[lo, hi]`` at ``at``.
 
-        The line of that slope below (above) f is the highest (lowest) one at ``at``. Any slope is sound; these are good,
-        finite, and exactly representable in float32. Zero where an interval is unbounded.
+        The line of that slope below (above) f is the highest (lowest) one at ``at``. Any slope is sound;
+        these are good, finite, and exactly representable in float32. Zero where an interval is unbounded.
         """
         lo, hi, at = np.broadcast_arrays(lo, hi, at)
         if _is_exact(lo):
@@ -146,7 +147,8 @@ class ScalarFunction:
         keep = slice(None) if bounded.all() else np.flatnonzero(bounded)
         a, b = lo[keep], hi[keep]
         part = self._known(a, b, 2)
-        found = envelope_slopes(self._simple, part, self._slopes(), a, b, np.minimum(np.maximum(at[keep], a), b))
+        inside = np.minimum(np.maximum(at[keep], a), b)
+        found = envelope_slopes(self._simple, part, self._slopes(), a, b, inside)
         out = np.zeros((2, len(lo)))
         for i in range(2):
             k = np.minimum(np.maximum(found[i], -LARGEST_SLOPE), LARGEST_SLOPE)
@@ -156,8 +158,8 @@ class ScalarFunction:
     def intercepts(self, lo: Any, hi: Any, kl: Any, ku: Any) -> tuple[Any, Any]:
         """``bl, bu`` with ``kl z + bl <= f(z) <= ku z + bu`` for every real z in ``[lo, hi]``.
 
-        Rigorous for the exact function and the exact slopes, and tight; infinite where nothing is known (the domain
-        is left, overflow), never NaN.
+        Rigorous for the exact function and the exact slopes, and tight; infinite where nothing is known (the
+        domain is left, overflow), never NaN.
         """
         lo, hi, kl, ku = np.broadcast_arrays(lo, hi, kl, ku)
         if _is_exact(lo):
@@ -191,7 +193,7 @@ class ScalarFunction:
         return below, above
 
     def model_error(self, lo: Any, hi: Any) -> Any:
-        """``e >= |fl32(f)(z) - f(z)|`` for float32 z in ``[lo, hi]``: see :mod:`~bounds.relax.model_rounding`."""
+        """At least ``|fl32(f)(z) - f(z)|`` for float32 z in ``[lo, hi]`` (:mod:`.model_rounding`)."""
         lo, hi = np.broadcast_arrays(np.asarray(lo, dtype=np.float64), np.asarray(hi, dtype=np.float64))
         return model_error(self.expression, lo, hi)
 

@@ -1,8 +1,8 @@
 """The shape of a scalar function: where it is convex or concave, and what happens in between.
 
 Boxes and segments alternate: segment 0, box 0, segment 1, ..., box m-1, segment m. A box is a point where the
-function is not smooth or changes curvature (a few ulps wide where its place is not a float); between boxes the
-curvature has a proved sign or nothing is known.
+function is not smooth or changes curvature (a few ulps wide where its place is not a float); between boxes
+the curvature has a proved sign or nothing is known.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bounds.relax.isolate import FLAT, UNKNOWN, isolate
 from bounds.relax.pieces import LEFT_END, RIGHT_END, Cut, Piece, TooManyPiecesError, narrow, split
 from bounds.relax.rational import sign_of_derivative
 
+CORE_HALVINGS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,9 @@ class Partition:
         put(self, "kind", np.array([s.kind for s in self.segments]))
         put(self, "seg_lo", np.array([s.lo for s in self.segments]))
         put(self, "seg_hi", np.array([s.hi for s in self.segments]))
-        exprs = list(dict.fromkeys(s.expr for s in self.segments))
-        put(self, "exprs", exprs)
-        put(self, "piece", np.array([exprs.index(s.expr) for s in self.segments]))
+        number = {e: i for i, e in enumerate(dict.fromkeys(s.expr for s in self.segments))}
+        put(self, "exprs", list(number))
+        put(self, "piece", np.array([number[s.expr] for s in self.segments]))
 
     box_lo: Any = None
     box_hi: Any = None
@@ -143,20 +144,46 @@ def _pieces(e: Expr, window: float) -> list[Piece]:
         pass
     size = 1 / window
     while size <= window:  # a staircase that ends: the smallest core outside which there are few pieces
-        left, right = Cut(-size, -size), Cut(size, size)
-        try:
-            tails = split(e, LEFT_END, left, window=window), split(e, right, RIGHT_END, window=window)
-            return [*tails[0], *split(e, left, right, window=window), *tails[1]]
-        except TooManyPiecesError:
-            size *= 2
+        left, right = _tail(e, -size, window), _tail(e, size, window)
+        if left is not None and right is not None:
+            try:
+                return _cored(e, left, right, size, window)
+            except TooManyPiecesError:
+                break
+        size *= 2
     while size > 1 / window:
-        left, right = Cut(-size, -size), Cut(size, size)
+        ends = Cut(-size, -size), Cut(size, size)
         try:
-            core = split(e, left, right, window=window)
-            return [Piece(LEFT_END, left, None), *core, Piece(right, RIGHT_END, None)]
+            core = split(e, *ends, window=window)
+            return [Piece(LEFT_END, ends[0], None), *core, Piece(ends[1], RIGHT_END, None)]
         except TooManyPiecesError:
             size /= 2
     return [Piece(LEFT_END, RIGHT_END, None)]
+
+
+def _tail(e: Expr, end: float, window: float) -> list[Piece] | None:
+    """The pieces beyond ``end``, if there are few."""
+    cut = Cut(end, end)
+    try:
+        return split(e, LEFT_END, cut, window=window) if end < 0 else split(e, cut, RIGHT_END, window=window)
+    except TooManyPiecesError:
+        return None
+
+
+def _cored(e: Expr, left: list[Piece], right: list[Piece], size: float, window: float) -> list[Piece]:
+    """The whole line, given its tails beyond ``-size`` and ``size``, which are extended first."""
+    sides = [left, right]
+    for i, sign in enumerate((-1, 1)):
+        inner, outer = 0.0, size
+        for _ in range(CORE_HALVINGS):
+            end = (inner + outer) / 2
+            found = _tail(e, sign * end, window)
+            if found is None:
+                inner = end
+            else:
+                outer, sides[i] = end, found
+    core = split(e, sides[0][-1].right, sides[1][0].left, window=window)
+    return [*sides[0], *core, *sides[1]]
 
 
 def point_value(e: Expr | None, at: float) -> tuple[float, float]:

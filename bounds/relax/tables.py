@@ -1,9 +1,9 @@
 """Where a curved stretch has a given slope: tables of the inverse of f', refined by Newton steps.
 
-On a convex or concave segment f' is monotone, so the point t(k) with f'(t) = k is a function of the slope. It is
-tabulated in a coordinate in which it is smooth: with q in (0, 1) the position of asinh(k) between the slopes of the
-two ends, the coordinate is log(q / (1 - q)), which straightens exponential and algebraic tails and the square root
-at an inflection alike. Nothing here need be rigorous: any t gives a sound tangent.
+On a convex or concave segment f' is monotone, so the point t(k) with f'(t) = k is a function of the slope. It
+is tabulated in a coordinate in which it is smooth: with q in (0, 1) the position of asinh(k) between the
+slopes of the two ends, the coordinate is log(q / (1 - q)), which straightens exponential and algebraic tails
+and the square root at an inflection alike. Nothing here need be rigorous: any t gives a sound tangent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SlopeTable:
         rows: list[Any] = []
         for i in curved:
             self._add(part.segments[i], i, rows)
-        self.coefficients = np.concatenate(rows) if rows else np.zeros((1, 4))
+        self.coefficients = np.concatenate(rows) if rows else np.zeros((self.nodes, 4))
 
     def _add(self, segment: Segment, i: int, rows: list[Any]) -> None:
         assert segment.expr is not None
@@ -119,7 +119,8 @@ def _solve(slope: Expr, goal: Any, a: Any, b: Any, *, rising: bool) -> Any:
 def _cubics(t: Any) -> Any:
     """Coefficients of monotone cubic pieces through equally spaced values (Fritsch and Carlson 1980)."""
     d = np.diff(t)
-    inner = np.where(d[1:] * d[:-1] > 0, 2 * d[1:] * d[:-1] / np.where(d[1:] + d[:-1] == 0, 1, d[1:] + d[:-1]), 0.0)
+    total = d[1:] + d[:-1]
+    inner = np.where(d[1:] * d[:-1] > 0, 2 * d[1:] * d[:-1] / np.where(total == 0, 1, total), 0.0)
     smooth = (t[2:] - t[:-2]) / 2
     limit = 3 * np.minimum(np.abs(d[1:]), np.abs(d[:-1]))
     m = np.where(np.abs(smooth) <= limit, smooth, inner)
@@ -138,7 +139,7 @@ def polish(e: Expr, slope: Any, t: Any, a: Any, b: Any) -> Any:
 
 
 def search(e: Expr, slope: Any, a: Any, b: Any, start: Any = None) -> Any:
-    """The same to full accuracy: Newton steps from ``start`` (else the middle), kept within a shrinking bracket."""
+    """The same to full accuracy: Newton steps from ``start`` within a shrinking bracket."""
     first = derivative(e)
     second = derivative(first)
     rising = evaluate_expression(first, b) >= evaluate_expression(first, a)

@@ -1,7 +1,7 @@
 """The second engine against ours, operator by operator; skipped where auto_LiRPA is not installed.
 
 Both must contain what sampling finds, and ours may not be much looser: on every kind of network the mean gap
-between a bound and the least sampled value is compared.
+between an optimised bound and the least sampled value is compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ installed = pytest.mark.skipif(
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 INPUTS = 6
-LOOSER = 1.1  # ours may have this multiple of the library's mean gap; where it has more, the test names it
+ITERATIONS = 10
+LOOSER = 1.1  # ours may have this multiple of the library's mean gap
 
 
 class Sketch:
@@ -118,7 +119,7 @@ KINDS: dict[str, Callable[[Sketch], Graph]] = {
     "clip": mlp(call(Fn.MIN, call(Fn.MAX, X, Expr(Fn.CONST, (), -0.5)), Expr(Fn.CONST, (), 0.5))),
     "sqrt": mlp(call(Fn.SQRT, X**2 + 0.5)),
     "log": mlp(call(Fn.LOG, X**2 + 0.5)),
-    "reciprocal": mlp(1 / (X**2 + 0.5)),
+    "reciprocal": mlp(1 / (1 + call(Fn.EXP, X))),
     "gelu": mlp(GELU),
     "silu": mlp(X * call(Fn.SIGMOID, X)),
 }
@@ -131,9 +132,8 @@ def problem(name: str, seed: int) -> tuple[Graph, Objectives, Array, Array]:
     c = np.concatenate([np.eye(3), np.array([[1, -1, 0], [0, 1, -1], [-1, 0, 1]])])
     g = np.zeros((6, INPUTS))
     g[0, 0] = 0.5 if name == "relu" else 0.0  # one row reads an input
-    d = np.zeros(6)
-    d[1] = 0.25
-    given = Objectives(c, g, d, np.zeros(6, bool), np.array([0, 1, 3, 6]), False, lambda: (c, g, d))
+    d = np.arange(6) / 4
+    given = Objectives(c, g, d, np.zeros(6, bool), np.arange(7), False, lambda: (c, g, d))
     centre = rng.uniform(-0.5, 0.5, (4, INPUTS)).astype(np.float32).astype(np.float64)
     radius = np.array([0.25, 0.125, 0.0625, 0.5])[:, None]
     return graph, given, centre - radius, centre + radius
@@ -150,8 +150,12 @@ def least(graph: Graph, given: Objectives, lo: Array, hi: Array) -> Array:
     return np.array(out)
 
 
-def grouped(given: Objectives, rows: Array) -> Array:
-    return np.maximum.reduceat(rows, given.start[:-1], axis=1)
+def moved(given: Objectives, by: float) -> Objectives:
+    """The same rows with other constants, in groups of one, two and three rows."""
+    d = given.d + by
+    return Objectives(
+        given.c, given.g, d, given.strict, np.array([0, 1, 3, 6]), False, lambda: (given.c, given.g, d)
+    )
 
 
 @installed
@@ -161,17 +165,23 @@ def test_bounds_hold_and_are_comparable(name: str) -> None:
     for seed in (1, 2, 3):
         graph, given, lo, hi = problem(name, seed)
         seen = least(graph, given, lo, hi)
-        theirs = auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given, method="CROWN")
-        # float32 without accounting: what rounding may add is not its fault
-        assert np.all(theirs <= seen + 1e-4 * (1 + np.abs(seen)))
-        ours = BoxBounder(graph, given, FLOAT64, BounderOptions(Effort(iterations=0)))
-        lower = ours.bound(lo, hi, np.ones((4, 3), bool)).lower
-        assert np.all(lower <= grouped(given, seen))
-        gaps += [
-            float((grouped(given, seen) - lower).mean()),
-            float((grouped(given, seen) - grouped(given, theirs)).mean()),
-        ]
-    assert gaps[0] <= LOOSER * gaps[1], f"mean gap {gaps[0]:.4f}, auto_LiRPA's {gaps[1]:.4f}"
+        plain = auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given, method="CROWN")
+        theirs = auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given, iterations=ITERATIONS)
+        slack = 1e-4 * (1 + np.abs(seen))  # float32 without accounting: what rounding adds is not its fault
+        assert np.all(plain <= seen + slack)
+        assert np.all(theirs <= seen + slack)
+        options = BounderOptions(Effort(iterations=ITERATIONS))
+        one, several = np.ones((4, 6), bool), np.ones((4, 3), bool)
+        lower = BoxBounder(graph, given, FLOAT64, options).bound(lo, hi, one).lower
+        assert np.all(lower <= seen)
+        # bounds that refute are not optimised further, so rows are moved far below zero
+        far = moved(given, -1000.0)
+        low = BoxBounder(graph, far, FLOAT64, options).bound(lo, hi, several).lower + 1000.0
+        best = np.maximum.reduceat(theirs, far.start[:-1], axis=1)
+        top = np.maximum.reduceat(seen, far.start[:-1], axis=1)
+        known = np.isfinite(best)
+        gaps += [float((top - low)[known].sum()), float((top - best)[known].sum())]
+    assert gaps[0] <= LOOSER * gaps[1], f"gaps {gaps[0]:.4f}, auto_LiRPA's {gaps[1]:.4f}"
 
 
 @installed
@@ -188,24 +198,10 @@ def test_the_module_computes_the_graph(name: str) -> None:
 
 
 @installed
-@pytest.mark.parametrize("name", ["relu", "product", "silu"])
-def test_optimised_bounds_hold_and_are_no_looser_than_plain_ones(name: str) -> None:
-    graph, given, lo, hi = problem(name, 4)
-    seen = least(graph, given, lo, hi)
-    plain = auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given, method="CROWN")
-    better = auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given, iterations=10)
-    assert np.all(better <= seen + 1e-4 * (1 + np.abs(seen)))
-    assert better.mean() >= plain.mean() - 1e-4
-
-
-@installed
 @pytest.mark.parametrize("method", auto_lirpa.METHODS)
 def test_the_bounder_refutes_nothing(method: str) -> None:
     graph, given, lo, hi = problem("relu", 2)
-    shift = np.full(6, 100.0)  # every bound is positive
-    given = Objectives(
-        given.c, given.g, shift, given.strict, given.start, False, lambda: (given.c, given.g, shift)
-    )
+    given = moved(given, 100.0)  # every bound is positive
     engine = auto_lirpa.AutoLirpaBounder(graph, given, method=method, iterations=3)
     wanted = np.ones((4, 3), bool)
     wanted[0, 1] = False
@@ -227,6 +223,21 @@ def test_an_operator_the_library_lacks_is_one_clear_error() -> None:
     graph = mlp(call(Fn.ERF, X))(Sketch(1))
     with pytest.raises(ModelUnsupported, match=r"auto_LiRPA cannot bound it.*use the built-in"):
         auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given)
+
+
+@installed
+@pytest.mark.parametrize("exponent", [2.0, 4.0])
+def test_even_powers_hold_away_from_zero(exponent: float) -> None:
+    """The library (0.7.1) bounds ``x ** 2`` on [0.5, 2] by 3.44 from above; it gets ``x * x`` instead."""
+    s = Sketch(0)
+    graph = s.done(s.scalar(s.builder.input("x", (1, 1)), X**exponent))
+    c, g, d = np.array([[1.0], [-1.0]]), np.zeros((2, 1)), np.zeros(2)
+    given = Objectives(c, g, d, np.zeros(2, bool), np.arange(3), False, lambda: (c, g, d))
+    lo, hi = np.array([[0.5], [-2.0], [-1.0]]), np.array([[2.0], [-1.0], [3.0]])
+    lower = auto_lirpa.bound_with_auto_lirpa(graph, lo, hi, given, method="CROWN")
+    ends = np.stack([lo, hi]) ** exponent
+    assert np.all(-lower[:, 1:] >= ends.max(axis=0) - 1e-4)
+    assert np.all(lower[:, :1] <= ends.min(axis=0) + 1e-4)
 
 
 def test_an_unknown_method_is_an_error() -> None:

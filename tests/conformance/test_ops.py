@@ -22,6 +22,7 @@ from bounds.numerics import EXACT, FLOAT32, FLOAT64
 from bounds.ops.base import AffineMap, conversion_error
 from bounds.ops.conv import conv
 from bounds.ops.table import AFFINE, bind
+from bounds.plan import NONLINEAR
 from bounds.shapes import infer_shape
 
 Case = tuple[Op, list[tuple[int, ...]], dict[str, Any], tuple[int, ...] | None]
@@ -114,7 +115,7 @@ def test_every_row_of_the_table_has_a_case(op: Op) -> None:
 
 
 def test_primitives_are_affine_or_known() -> None:
-    assert set(Op) == set(AFFINE) | {Op.INPUT, Op.RESHAPE, Op.RELU}
+    assert set(Op) == set(AFFINE) | set(NONLINEAR) | {Op.INPUT, Op.RESHAPE}
 
 
 @pytest.mark.parametrize(("name", "how", "precision"), ALL)

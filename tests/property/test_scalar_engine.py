@@ -1,7 +1,8 @@
 """Random functions on random intervals: nothing the scalar engine states is false.
 
 Functions come from a grammar over every operation of :mod:`bounds.expression`. Claims are compared with exact
-rational values, or sixty-digit ones (:mod:`precise`), at the ends, at breakpoints, an ulp around them, and between.
+rational values, or sixty-digit ones (:mod:`precise`), at the ends, at breakpoints, an ulp around them, and
+between.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from bounds.relax import enclose as enclose_module
 from bounds.relax.enclose import enclose
 from bounds.relax.scalar import ScalarFunction
 
-NUMBERS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0, 3.0, -3.0, 6.0, 0.1, -0.7, 1.4142135, 0.044715, 1e-5, 1e4])
+NUMBERS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0, 3.0, -3.0, 6.0, 0.1, -0.7, 1.4142135, 0.044715, 1e-5])
 SMOOTH = [
-    Fn.EXP, Fn.LOG, Fn.SQRT, Fn.SIN, Fn.COS, Fn.TAN, Fn.TANH, Fn.SIGMOID, Fn.SOFTPLUS, Fn.ERF, Fn.ATAN, Fn.ASIN, Fn.ACOS,
-    Fn.SINH, Fn.COSH, Fn.ASINH, Fn.ACOSH, Fn.ATANH,
+    Fn.EXP, Fn.LOG, Fn.SQRT, Fn.SIN, Fn.COS, Fn.TAN, Fn.TANH, Fn.SIGMOID, Fn.SOFTPLUS, Fn.ERF, Fn.ATAN,
+    Fn.ASIN, Fn.ACOS, Fn.SINH, Fn.COSH, Fn.ASINH, Fn.ACOSH, Fn.ATANH,
 ]  # fmt: skip
 BROKEN = [Fn.ABS, Fn.RELU, Fn.SIGN, Fn.FLOOR, Fn.CEIL, Fn.TRUNC, Fn.ROUND, Fn.STEP, Fn.STRICT, Fn.ZERO]
 PAIRS = [Fn.ADD, Fn.SUB, Fn.MUL, Fn.MAX, Fn.MIN, Fn.DIV]
@@ -106,9 +107,9 @@ def wrong(e: Expr, lo: float, hi: float, slopes: list[float], seed: int) -> list
         except TooLargeError:
             continue
         except UndefinedError:
-            for name, claim in [("range", fhi[0] - flo[0]), *(("line", bu[0] - bl[0]) for _, _, bl, bu in lines)]:
-                if claim < 1e300:
-                    out.append(f"{name} is finite but {e} is undefined at {float(z)}")
+            widths = [fhi[0] - flo[0], *(bu[0] - bl[0] for _, _, bl, bu in lines)]
+            if min(widths) < math.inf:
+                out.append(f"a claim is finite but {e} is undefined at {float(z)}")
             continue
         slack = tolerance(e, v)
         claims = [("range", flo[0], fhi[0], v), ("enclosure", natural[0][0], natural[1][0], v)]
@@ -124,7 +125,8 @@ def wrong(e: Expr, lo: float, hi: float, slopes: list[float], seed: int) -> list
 
 
 SLOPES = st.lists(
-    st.sampled_from([0.0, 1.0, -1.0, 0.5, 0.25, 3.0, -0.1, 1e-6, 100.0]) | st.floats(-4, 4, width=32), max_size=3
+    st.sampled_from([0.0, 1.0, -1.0, 0.5, 0.25, 3.0, -0.1, 1e-6, 100.0]) | st.floats(-4, 4, width=32),
+    max_size=3,
 )
 
 
@@ -174,7 +176,7 @@ def test_model_error(e: Expr, interval: tuple[float, float], seed: int) -> None:
         return
     z = np.random.default_rng(seed).uniform(lo, hi, 20).astype(np.float32)
     z = np.unique(np.concatenate([z, np.float32([lo, hi])]))
-    z = z[(z >= lo) & (z <= hi)]
+    z = z[(z.astype(np.float64) >= lo) & (z.astype(np.float64) <= hi)]
     computed = function.value(z)
     for x, y in zip(z, computed, strict=True):
         try:

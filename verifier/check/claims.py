@@ -22,6 +22,7 @@ from verifier.check.state import Choices, Marks, Rows
 from verifier.check.tree import Tree
 from verifier.spec.check_point import inside
 from verifier.spec.model import Case, Property, Row
+from verifier.spec.polynomial import linear_cases
 from verifier.verdict import Semantics
 
 _BLOCK_ELEMENTS = 1 << 20
@@ -65,14 +66,14 @@ def _root_of(tree: Tree, nodes: Array) -> Array:
 def prove(
     network: Network,
     certificate: Certificate,
-    prop: Property,
+    cases: Sequence[Case],
     tree: Tree,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Re-proves all evidence; raises CertificateRejected at the first that does not hold."""
+    """Re-proves all evidence (cases are linear); raises CertificateRejected at the first that does not hold."""
     arrays = certificate.arrays
     float32 = certificate.semantics is Semantics.FLOAT32
-    ball = prop.cases[0].ball if len(prop.cases) == 1 else None
+    ball = cases[0].ball if len(cases) == 1 else None
     ev_node = arrays["ev_node"]
     inputs = network.nodes[0].size if certificate.forward else 0
     total = sum(node.size for node in network.nodes) * (1 + inputs)
@@ -89,7 +90,7 @@ def prove(
             span = slice(*np.searchsorted(ev_node, [nodes[0], nodes[-1] + 1]))
             evidence = np.arange(span.start, span.stop)[wanted[span]]
             with np.errstate(all="ignore"):
-                _prove_block(bounder, arrays, prop, tree, (nodes, evidence))
+                _prove_block(bounder, arrays, cases, tree, (nodes, evidence))
             if progress is not None:
                 progress(min(k + step, len(boxes)), len(boxes))
 
@@ -97,7 +98,7 @@ def prove(
 def _prove_block(
     bounder: Bounder,
     arrays: Mapping[str, Array],
-    prop: Property,
+    cases: Sequence[Case],
     tree: Tree,
     block: tuple[Array, Array],
 ) -> None:
@@ -106,7 +107,7 @@ def _prove_block(
     low, high, case = tree.boxes(nodes)
     low, high = to.array(low), to.array(high)
     if to.exact:
-        low, high = _exact_boxes(low, high, [prop.cases[c] for c in case.tolist()])
+        low, high = _exact_boxes(low, high, [cases[c] for c in case.tolist()])
     which = np.searchsorted(arrays["box_node"], nodes)
     choice, marks = _box_choices(bounder, arrays, which)
     state = bounder.run(low, high, choice, marks)
@@ -117,7 +118,7 @@ def _prove_block(
         arrays["ev_row"][evidence].tolist(),
         strict=True,
     )
-    rows = [prop.cases[c].disjuncts[d][r] for c, d, r in picks]
+    rows = [cases[c].disjuncts[d][r] for c, d, r in picks]
     lines = Choices(arrays["ev_slopes"], arrays["ev_lines"], arrays["ev_mixes"])
     for part in bounder.chunks(len(rows), 1):
         packed = property_rows(bounder, rows[part], box[part], state.mag)
@@ -171,6 +172,8 @@ def property_rows(bounder: Bounder, rows: Sequence[Row], box: Array, mag: Sequen
         members.setdefault(id(row), []).append(r)
     for same in members.values():
         row = rows[same[0]]
+        if row.products:
+            reject("bound", "a polynomial row reached the linear bounds")
         for k, coefficients in enumerate((row.outputs, row.inputs, {0: row.constant})):
             for i, c in coefficients.items():
                 value, off = _rounded(to, c)
@@ -222,7 +225,7 @@ def check_witness(
         return "" if again == y else "the stored outputs differ from onnxruntime's here; these violate it too"
     if witness["kind"] != "rigorous" or certificate.semantics is not Semantics.REAL:
         reject("witness", f"kind {witness['kind']!r} proves nothing at level {certificate.semantics.value}")
-    _prove_point(network(), rows, x)
+    _prove_point(network(), linear_cases(prop)[c].disjuncts[d], x)
     return ""
 
 

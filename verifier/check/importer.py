@@ -9,23 +9,46 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
-from bounds.errors import ModelInvalid, ModelUnsupported, QueryMismatch
+from bounds.errors import LimitExceeded, ModelInvalid, ModelUnsupported, QueryMismatch
 from verifier.check.calls import BOOL, FLOATS, INTEGERS, Call, Operator
+from verifier.check.einsum import EINSUM
 from verifier.check.elementwise import ELEMENTWISE
 from verifier.check.linear import LINEAR
 from verifier.check.logic import LOGIC
 from verifier.check.maxima import MAXIMA
+from verifier.check.monomials import with_monomials
 from verifier.check.movement import MOVEMENT, concat
 from verifier.check.network import Const, Lowering, Network, Value, Var, guard, prune
+from verifier.check.normalise import NORMALISE
+from verifier.check.quantise import QUANTISE
+from verifier.check.recurrent import RECURRENT
+from verifier.check.resample import RESAMPLE
+from verifier.check.rows import ROWS
+from verifier.check.selection import SELECTION
 from verifier.spec.model import Property, Variable
+from verifier.spec.polynomial import monomials
 
-TABLE: Mapping[str, Operator] = {**ELEMENTWISE, **LINEAR, **LOGIC, **MAXIMA, **MOVEMENT}
+TABLE: Mapping[str, Operator] = {
+    **EINSUM,
+    **ELEMENTWISE,
+    **LINEAR,
+    **LOGIC,
+    **MAXIMA,
+    **MOVEMENT,
+    **NORMALISE,
+    **QUANTISE,
+    **RECURRENT,
+    **RESAMPLE,
+    **ROWS,
+    **SELECTION,
+}
 
 
 def parse(data: bytes) -> onnx.ModelProto:
@@ -38,6 +61,39 @@ def parse(data: bytes) -> onnx.ModelProto:
     if not model.graph.output or model.graph.sparse_initializer:
         raise ModelInvalid("the model has no outputs, or sparse tensors, which the checker does not read")
     return model
+
+
+def inline(data: bytes, directory: Path) -> tuple[bytes, list[bytes]]:
+    """A model with its external tensors stored inside, and these tensors' bytes in the file's order.
+
+    A location must be a plain path that stays inside the model's own directory, links followed.
+    """
+    model = parse(data)
+    blobs: list[bytes] = []
+    for proto in model.graph.initializer:
+        if proto.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        fields = {entry.key: entry.value for entry in proto.external_data}
+        relative, root = PurePosixPath(fields.get("location", "")), directory.resolve()
+        file = (root / relative).resolve()
+        plain = relative.parts and not relative.is_absolute() and ".." not in relative.parts
+        if not plain or not file.is_relative_to(root):
+            raise ModelInvalid(f"tensor '{proto.name}': {relative} is no plain path beside the model")
+        try:
+            content = file.read_bytes()
+            start = int(fields.get("offset", "0"))
+            stop = start + int(fields.get("length", str(len(content) - start)))
+        except (OSError, ValueError) as error:
+            raise ModelInvalid(f"tensor '{proto.name}': {error}; put {relative} beside the model") from None
+        if not 0 <= start <= stop <= len(content):
+            raise ModelInvalid(f"tensor '{proto.name}' lies outside {relative}; export the model again")
+        blobs.append(content[start:stop])
+        del proto.external_data[:]
+        proto.data_location, proto.raw_data = onnx.TensorProto.DEFAULT, blobs[-1]
+    try:
+        return (model.SerializeToString() if blobs else data), blobs
+    except (EncodeError, ValueError):
+        raise LimitExceeded("with its external tensors the model is over 2 GiB; use a smaller one") from None
 
 
 def tensor(proto: onnx.TensorProto) -> Const:
@@ -61,7 +117,7 @@ def tensor(proto: onnx.TensorProto) -> Const:
 
 
 def combine(models: Mapping[str, bytes], prop: Property) -> Network:
-    """The network of a property: inputs and outputs in the property's declared order.
+    """The network of a property: inputs and outputs in the property's declared order, then its monomials.
 
     Args:
         models: for every network of the property (those declared equal to another included) its file.
@@ -103,7 +159,8 @@ def combine(models: Mapping[str, bytes], prop: Property) -> Network:
             raise QueryMismatch(
                 f"network '{name}': the property declares {used[name]} of its outputs; check the files"
             )
-    return prune(net.nodes, concat(net, parts, 0).node)
+    whole = with_monomials(net, everything, concat(net, parts, 0), monomials(prop))
+    return prune(net.nodes, whole.node)
 
 
 def _hidden(net: Lowering, known: Mapping[str, Value], variable: Variable) -> Var:

@@ -12,15 +12,29 @@ from pathlib import Path
 
 from bounds.errors import BadInput, LimitExceeded, QueryMismatch
 from verifier.check import claims
-from verifier.check.importer import combine
+from verifier.check.importer import combine, inline
 from verifier.check.network import Kind, Network
 from verifier.check.reader import Certificate, read, reject
 from verifier.check.tree import Tree
 from verifier.spec.model import Property
+from verifier.spec.polynomial import linear_cases
 from verifier.verdict import Status
 
 MAX_MODEL = 1 << 32
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Self-contained ONNX bytes, and the digest of the decompressed file and its external tensors."""
+
+    data: bytes
+    digest: str
+
+    @staticmethod
+    def of(data: bytes) -> Model:
+        """A model without external tensors."""
+        return Model(data, hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +87,31 @@ def check(
 
 def check_parsed(
     certificate: Certificate,
-    models: Mapping[str, bytes],
+    models: Mapping[str, bytes | Model],
     prop: Property,
     *,
     progress: Progress | None = None,
     start: float | None = None,
 ) -> CheckResult:
-    """As :func:`check`, from contents: ``models`` maps names to decompressed ONNX bytes."""
+    """As :func:`check`, from contents: ``models`` maps names to models, or to decompressed ONNX bytes."""
     start = time.monotonic() if start is None else start
     if (certificate.language, certificate.property_sha256) != (prop.language, prop.sha256):
         reject("property", "its digest or language is not that of the property given")
-    files = _assign(certificate, models, prop)
-    cases = prop.cases
+    loaded = {name: m if isinstance(m, Model) else Model.of(m) for name, m in models.items()}
+    files = _assign(certificate, loaded, prop)
+    cases = linear_cases(prop)
     message = "" if any(not c.empty for c in cases) else "the input set is empty"
     if certificate.verdict is Status.SAT:
         message = claims.check_witness(certificate, prop, files, lambda: _network(certificate, files, prop))
         nodes = evidence = 0
     else:
+        if any(case.partial for case in cases):
+            reject("property", "its cases are samples of an unbounded input set, which prove nothing")
         tree = Tree(certificate.arrays, cases)
         claims.validate(certificate.arrays, cases, tree)
         tree.check_settled(cases, certificate.arrays["ev_node"], certificate.arrays["ev_disjunct"])
         network = _network(certificate, files, prop)
-        claims.prove(network, certificate, prop, tree, progress)
+        claims.prove(network, certificate, cases, tree, progress)
         nodes, evidence = tree.size, len(certificate.arrays["ev_node"])
     seconds = time.monotonic() - start
     return CheckResult(
@@ -112,8 +129,8 @@ def _property(certificate: Certificate, path: Path | None) -> Property:
     return serial.from_json(certificate.property_text, source="property of the certificate")
 
 
-def _model(path: Path) -> bytes:
-    """The ONNX bytes of a file, decompressed."""
+def _model(path: Path) -> Model:
+    """A file, decompressed, with its external tensors."""
     file = path if path.exists() else path.with_name(path.name + ".gz")
     try:
         with file.open("rb") as stream:
@@ -124,10 +141,14 @@ def _model(path: Path) -> bytes:
         raise BadInput(f"{path}: cannot read the model ({error}); check the path") from None
     if len(data) > MAX_MODEL:
         raise LimitExceeded(f"{path}: over {MAX_MODEL} bytes; use a smaller model")
-    return data
+    digest = hashlib.sha256(data)
+    data, blobs = inline(data, file.parent)
+    for blob in blobs:
+        digest.update(blob)
+    return Model(data, digest.hexdigest())
 
 
-def _assign(certificate: Certificate, models: Mapping[str, bytes], prop: Property) -> dict[str, bytes]:
+def _assign(certificate: Certificate, models: Mapping[str, Model], prop: Property) -> dict[str, bytes]:
     """The file of every network of the property; digests are compared with the certificate's."""
     own = [ref.name for ref in prop.networks if ref.relation != "equal"]
     stated = dict(certificate.models)
@@ -137,10 +158,10 @@ def _assign(certificate: Certificate, models: Mapping[str, bytes], prop: Propert
         raise QueryMismatch(f"models are given for {sorted(models)}, the property declares {sorted(own)}")
     if sorted(stated) != sorted(own) or len(stated) != len(certificate.models):
         reject("model", f"it speaks about networks {sorted(stated)}, the property about {sorted(own)}")
-    for name, data in models.items():
-        if hashlib.sha256(data).hexdigest() != stated[name]:
+    for name, model in models.items():
+        if model.digest != stated[name]:
             reject("model", f"network '{name}' is another file than the one it speaks about")
-    files = dict(models)
+    files = {name: model.data for name, model in models.items()}
     pending = [ref for ref in prop.networks if ref.relation == "equal"]
     while pending:
         known = [ref for ref in pending if ref.same_as in files]

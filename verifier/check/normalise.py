@@ -9,7 +9,8 @@ import numpy as np
 
 from verifier.check.calls import ROUND, Call, Operator, inverse_error, moved, positive_axis
 from verifier.check.elementwise import absolute, multiplied, summed
-from verifier.check.functions import Function, X, call as fn, const, power
+from verifier.check.functions import Function, X, const, power
+from verifier.check.functions import call as fn
 from verifier.check.fusion import apply, product
 from verifier.check.linear import dense_last, planes, sum_last, sum_slots, window_of
 from verifier.check.network import UNMODELLED, Lowering, Value, Var
@@ -116,9 +117,7 @@ def _lp_pool(net: Lowering, call: Call) -> list[Value]:
     x, p = net.variable(call.operand(0)), float(call.attributes.get("p", 2))
     kernel = x.shape[2:] if call.op == "GlobalLpPool" else call.integers("kernel_shape") or ()
     window = window_of(call, x.shape[2:], kernel)
-    total = sum_slots(
-        net, _power(net, x, p), planes(x, window.index()), (*x.shape[:2], *window.out), None
-    )
+    total = sum_slots(net, _power(net, x, p), planes(x, window.index()), (*x.shape[:2], *window.out), None)
     if p == 1:
         return [total]
     return [apply(net, fn("sqrt", X) if p == 2 else power(X, 1 / p), total)]

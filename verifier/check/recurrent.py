@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from verifier.check.calls import Call, Operator, moved
-from verifier.check.functions import Function, X, call as fn, compose, const
+from verifier.check.functions import Function, X, compose, const
+from verifier.check.functions import call as fn
 from verifier.check.fusion import apply, product
 from verifier.check.linear import dense_last
 from verifier.check.movement import concat
@@ -17,7 +18,8 @@ from verifier.check.network import Array, Const, Lowering, Value, Var
 _DEFAULTS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
 _GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 _ALPHA = {
-    "LeakyRelu": 0.01, "Elu": 1.0, "HardSigmoid": 0.2, "Affine": 1.0, "ScaledTanh": 1.0, "ThresholdedRelu": 1.0,
+    "LeakyRelu": 0.01, "Elu": 1.0, "HardSigmoid": 0.2, "Affine": 1.0, "ScaledTanh": 1.0,
+    "ThresholdedRelu": 1.0,
 }  # fmt: skip
 _BETA = {"HardSigmoid": 0.5, "ScaledTanh": 1.0, "Affine": 0.0}
 
@@ -69,9 +71,7 @@ class _Weights:
     def gates(self, *gates: int) -> _Weights:
         """Only these gates."""
         rows = np.concatenate([np.arange(g * self.hidden, (g + 1) * self.hidden) for g in gates])
-        return _Weights(
-            self.w[rows], self.r[rows], self.wb[rows], self.rb[rows], self.peephole, self.activations, self.hidden
-        )  # fmt: skip
+        return replace(self, w=self.w[rows], r=self.r[rows], wb=self.wb[rows], rb=self.rb[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,9 @@ def _activations(call: Call, directions: int) -> list[tuple[Function, ...]]:
         raise ValueError(f"{len(given)} activations for {directions} directions")
     found: list[Function] = []
     for given_name in given:
-        name = next((n for n in _FORMULAS if n.lower() == given_name.decode("utf-8", "replace").lower()), None)
+        name = next(
+            (n for n in _FORMULAS if n.lower() == given_name.decode("utf-8", "replace").lower()), None
+        )
         if name is None:
             raise call.refuse(f"activation {given_name!r}")
         # the lists hold numbers only for the activations that take one

@@ -13,7 +13,8 @@ import numpy as np
 
 from verifier.check.calls import Call, Operator, positive_axis
 from verifier.check.elementwise import absolute
-from verifier.check.functions import Function, X, call as fn, const, power
+from verifier.check.functions import Function, X, const, power
+from verifier.check.functions import call as fn
 from verifier.check.fusion import apply, product
 from verifier.check.linear import axes_of, dense_last, slots_of, sum_last
 from verifier.check.network import UNMODELLED, Array, Const, Lowering, Value, Var, guard

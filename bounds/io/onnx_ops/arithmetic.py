@@ -15,7 +15,7 @@ import numpy as np
 
 from bounds.expression import Expr, Fn, X, const
 from bounds.expression import call as apply
-from bounds.graph import UNMODELLED, Array
+from bounds.graph import Array
 from bounds.io import values
 from bounds.io.context import Builder, Call, Context
 from bounds.io.fusion import number_of, operation, product_form
@@ -239,9 +239,10 @@ def _general_power(ctx: Context, call: Call, base: Value, y: Var) -> Var:
                 "network input; write it as Exp(Mul(exponent, Log(base)))"
             )
         exponent = X * apply(Fn.LOG, const(number))
-        return ctx.apply(apply(Fn.EXP, exponent), y, roundings=UNMODELLED)
-    logarithm = ctx.apply(apply(Fn.LOG, X), base, roundings=UNMODELLED)
-    return ctx.apply(apply(Fn.EXP, X), ctx.product(y, logarithm), roundings=UNMODELLED)
+        return ctx.apply(apply(Fn.EXP, exponent), y)
+    # the declared error of exp is larger than that of pow, and the steps before may also err by nothing
+    logarithm = ctx.apply(apply(Fn.LOG, X), base)
+    return ctx.apply(apply(Fn.EXP, X), ctx.product(y, logarithm))
 
 
 def _known_integers(function: Callable[[Call, Array, Array], Array]) -> Builder:

@@ -6,8 +6,8 @@ divide; how far that rounds away from this form is not analysed (``UNMODELLED``)
 
 Normal form, for rows ``(R, K)``: TAKE of ``x_j`` and of ``x_i`` to ``(R, K, K - 1)`` (j ascending, i left
 out), ADD, SCALAR ``exp``, SUM, SCALE ``+ 1``, SCALAR ``1 / x`` (log-softmax: ``-log x``). Two elements:
-``sigmoid(x_0 - x_1)`` of shape ``(R, 1)`` and CONCAT with SCALE ``1 - s``; log-softmax ``-softplus(x_j - x_i)``.
-One element: a constant.
+``s = sigmoid(x_0 - x_1)`` of shape ``(R, 1)`` and CONCAT with SCALE ``1 - s``; log-softmax
+``-softplus(x_j - x_i)``. One element: a constant.
 """
 
 from __future__ import annotations
