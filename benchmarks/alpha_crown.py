@@ -3,13 +3,14 @@
 Both bound the nine class margins of each query of :mod:`networks` on the whole box, with the same number of
 iterations, in one process, taking turns. auto_LiRPA runs its plain call ``compute_bounds(x, C=C,
 method="CROWN-Optimized", bound_upper=False)`` with the library's defaults (Adam, rate 0.5, decay 0.98, keep
-best; called so it optimises the intermediate bounds as well, with slopes of their own for every neuron), on the
-PyTorch module itself, in unaccounted float32. surebound reads the ONNX file; its bounds are rigorous.
+best; called so it optimises the intermediate bounds as well, with slopes of their own for every neuron), on
+the PyTorch module itself, in unaccounted float32. surebound reads the ONNX file; its bounds are rigorous, in
+float32 and in float64. The requirement is judged with the arithmetic given by ``--precision``.
 
-*Tighter* compares mean lower bounds without tolerance. Times are the best of the repeats, after a warm-up of
+*Tight* compares mean lower bounds without tolerance. Times are the best of the repeats, after a warm-up of
 both; *with construction* adds building the bounded module, or reading the ONNX file and compiling it.
 
-    ./scripts/bench alpha_crown [--iterations 20] [--threads 1 2] [--repeats 3] [--network relu_mlp ...]
+    ./scripts/bench alpha_crown [--iterations 20] [--threads 1 2] [--network relu_mlp ...]
 """
 
 from __future__ import annotations
@@ -69,10 +70,11 @@ class Row:
     eps: float
     sampled: list[float]
     results: dict[str, Timed]
+    precision: str
 
     @property
     def ours(self) -> Timed:
-        return self.results["surebound alpha"]
+        return self.results[f"surebound alpha {self.precision}"]
 
     @property
     def theirs(self) -> Timed:
@@ -88,6 +90,9 @@ class Row:
         return [
             name for name, r in self.results.items() if np.any(np.array(r.lower) > np.array(self.sampled))
         ]
+
+    def faster(self, precision: str) -> float:
+        return self.theirs.seconds / self.results[f"surebound alpha {precision}"].seconds
 
 
 def objectives(net: Network) -> Objectives:
@@ -152,13 +157,13 @@ def auto_lirpa(net: Network, method: str, iterations: int) -> tuple[Array, float
     return lower.detach().numpy()[0].astype(np.float64), done - built, done - start
 
 
-def engines(iterations: int) -> dict[str, Callable[[Network, int], tuple[Array, float, float]]]:
+def engines() -> dict[str, Callable[[Network, int], tuple[Array, float, float]]]:
     """Name -> a function of a network and an iteration count (the warm-up asks for fewer)."""
     return {
         "auto_LiRPA CROWN": lambda net, _: auto_lirpa(net, "CROWN", 0),
         "surebound CROWN": lambda net, _: surebound(net, FLOAT32, 0),
         "auto_LiRPA alpha": lambda net, n: auto_lirpa(net, "CROWN-Optimized", n),
-        "surebound alpha": lambda net, n: surebound(net, FLOAT32, n),
+        "surebound alpha float32": lambda net, n: surebound(net, FLOAT32, n),
         "surebound alpha float64": lambda net, n: surebound(net, FLOAT64, n),
     }
 
@@ -174,62 +179,59 @@ def sampled(net: Network, seed: int) -> list[float]:
     return (y.numpy() @ net.margins.T).min(axis=0).tolist()
 
 
-def measure(net: Network, threads: int, iterations: int, repeats: int, seed: int) -> Row:
+def measure(net: Network, threads: int, args: argparse.Namespace) -> Row:
     """All engines on one network, in turns."""
     torch.set_num_threads(threads)
     best: dict[str, Timed] = {}
     with threadpool_limits(threads), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        for engine in engines(iterations).values():
+        for engine in engines().values():
             engine(net, 2)
-        for _ in range(repeats):
-            for name, engine in engines(iterations).items():
-                lower, seconds, total = engine(net, iterations)
+        for _ in range(args.repeats):
+            for name, engine in engines().items():
+                lower, seconds, total = engine(net, args.iterations)
                 held = best.get(name)
                 if held is None or seconds < held.seconds:
                     best[name] = Timed(lower.tolist(), seconds, total)
-    return Row(net.name, threads, net.eps, sampled(net, seed), best)
+    return Row(net.name, threads, net.eps, sampled(net, args.seed), best, args.precision)
+
+
+COLUMNS = (
+    "network", "threads", "sampled", "auto_LiRPA CROWN", "our CROWN", "auto_LiRPA alpha", "our alpha float32",
+    "our alpha float64", "margins tight", "s auto_LiRPA", "s float32", "s float64", "faster float32",
+    "faster float64", "with construction",
+)  # fmt: skip
 
 
 def table(rows: list[Row]) -> str:
     """Markdown: tightness and times, and the two requirements."""
-    head = (
-        "network", "threads", "sampled", "auto_LiRPA CROWN", "ours CROWN", "auto_LiRPA alpha", "ours alpha",
-        "ours float64", "margins at least as tight", "s auto_LiRPA", "s ours", "faster", "with construction",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
     for row in rows:
-        r = row.results
         wins = sum(a >= b for a, b in zip(row.ours.lower, row.theirs.lower, strict=True))
         cells = [row.network, str(row.threads), f"{np.mean(row.sampled):.3f}"]
-        names = (
-            "auto_LiRPA CROWN",
-            "surebound CROWN",
-            "auto_LiRPA alpha",
-            "surebound alpha",
-            "surebound alpha float64",
-        )
-        cells += [f"{r[name].mean:.4f}" for name in names]
-        cells += [f"{wins} of {len(row.ours.lower)}", f"{row.theirs.seconds:.3f}", f"{row.ours.seconds:.3f}"]
-        cells += [
-            f"{row.theirs.seconds / row.ours.seconds:.1f}x",
-            f"{row.theirs.total / row.ours.total:.1f}x",
-        ]
+        cells += [f"{row.results[name].mean:.4f}" for name in engines()]
+        cells.append(f"{wins} of {len(row.ours.lower)}")
+        timed = ("auto_LiRPA alpha", "surebound alpha float32", "surebound alpha float64")
+        cells += [f"{row.results[name].seconds:.3f}" for name in timed]
+        cells += [f"{row.faster(p):.1f}x" for p in ("float32", "float64")]
+        cells.append(f"{row.theirs.total / row.ours.total:.1f}x")
         lines.append(f"| {' | '.join(cells)} |")
-    lines.append("\nBounds are means over nine margins (larger is tighter). " + summary(rows))
-    return "\n".join(lines) + "\n"
+    text = "Bounds are means over nine margins; larger is tighter. "
+    return "\n".join(lines) + f"\n\n{text}{summary(rows)}\n"
 
 
 def summary(rows: list[Row]) -> str:
-    """One line per number of threads."""
+    """One sentence per number of threads."""
     parts = []
     for threads in dict.fromkeys(r.threads for r in rows):
         group = [r for r in rows if r.threads == threads]
-        ratios = [r.theirs.seconds / r.ours.seconds for r in group]
+        ratios = [r.faster(r.precision) for r in group]
         loose = ", ".join(r.network for r in group if not r.tight) or "none"
+        tight = f"{sum(r.tight for r in group)} of {len(group)}"
+        mean = float(np.exp(np.mean(np.log(ratios))))
         parts.append(
-            f"{threads} thread(s): at least as tight on {sum(r.tight for r in group)} of {len(group)} (looser: {loose}); "
-            f"faster by {min(ratios):.1f}x at least, {np.exp(np.mean(np.log(ratios))):.1f}x in the geometric mean."
+            f"{threads} thread(s), {group[0].precision}: at least as tight on {tight} (looser: {loose}); "
+            f"faster by {min(ratios):.1f}x at least, {mean:.1f}x in the geometric mean."
         )
     return " ".join(parts)
 
@@ -242,6 +244,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", choices=("float32", "float64"), default="float64")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument(
@@ -258,11 +261,17 @@ def main() -> int:
         for recipe in RECIPES:
             if recipe.name not in args.network:
                 continue
-            row = measure(network(recipe, args.cache), threads, args.iterations, args.repeats, args.seed)
+            row = measure(network(recipe, args.cache), threads, args)
             rows.append(row)
-            print(f"{row.network:12} {threads} thread(s): auto_LiRPA {row.theirs.mean:9.4f} in {row.theirs.seconds:7.3f} s, "
-                  f"ours {row.ours.mean:9.4f} in {row.ours.seconds:7.3f} s  {row.violated or ''}", flush=True)  # fmt: skip
-    settings = {"iterations": args.iterations, "repeats": args.repeats, "seed": args.seed}
+            theirs, ours = (f"{r.mean:9.4f} in {r.seconds:7.3f} s" for r in (row.theirs, row.ours))
+            note = f"  NOT BELOW SAMPLES: {', '.join(row.violated)}" if row.violated else ""
+            print(f"{row.network:12} {threads} thread(s): auto_LiRPA {theirs}, ours {ours}{note}", flush=True)
+    settings = {
+        "iterations": args.iterations,
+        "repeats": args.repeats,
+        "seed": args.seed,
+        "precision": args.precision,
+    }
     record = provenance(**settings)
     record["versions"]["auto_LiRPA"] = metadata.version("auto_LiRPA")
     text = f"{table(rows)}\n{described(record)}, auto_LiRPA {record['versions']['auto_LiRPA']}\n"

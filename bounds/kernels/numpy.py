@@ -20,6 +20,9 @@ def _exactly(value: Any) -> Any:
 
 
 _to_fraction = np.frompyfunc(_exactly, 1, 1)
+# NumPy's minimum and maximum of objects lose a NaN, and with it that nothing is known
+_smaller = np.frompyfunc(lambda a, b: a if a <= b or a != a else b, 2, 1)
+_larger = np.frompyfunc(lambda a, b: a if a >= b or a != a else b, 2, 1)
 
 
 def _scalar(value: Any) -> Any:
@@ -122,16 +125,16 @@ class NumpyKernels:
         return out if out.dtype == self.precision.dtype else out.astype(self.precision.dtype)
 
     def minimum(self, a: Any, b: Any) -> Any:
-        return np.minimum(a, _scalar(b) if self._exact else b)
+        return _smaller(a, _scalar(b)) if self._exact else np.minimum(a, b)
 
     def maximum(self, a: Any, b: Any) -> Any:
-        return np.maximum(a, _scalar(b) if self._exact else b)
+        return _larger(a, _scalar(b)) if self._exact else np.maximum(a, b)
 
     def divide(self, a: Any, b: Any) -> Any:
         return _to_fraction(a) / b if self._exact else a / b
 
     def max0(self, a: Any) -> Any:
-        return a.max(axis=0)
+        return _larger.reduce(a, axis=0) if self._exact else a.max(axis=0)
 
     def sum(self, a: Any, axis: int) -> Any:
         return a.sum(axis=axis)

@@ -177,8 +177,8 @@ def _load() -> tuple[Any, Any]:
     """The library and PyTorch."""
     if not available():
         raise BadInput(f"the engine auto-lirpa is not installed: {HOW_TO_INSTALL}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations in the library's own imports
+    # recorded and dropped: deprecations in the library's imports, which change the filters as they go
+    with warnings.catch_warnings(record=True):
         try:
             return importlib.import_module("auto_LiRPA"), importlib.import_module("torch")
         except (ImportError, AttributeError) as error:
@@ -193,8 +193,7 @@ def _translated(graph: Graph) -> Generator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True), contextlib.redirect_stdout(io.StringIO()):
             yield
     except (NotImplementedError, RuntimeError, AssertionError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__

@@ -161,9 +161,13 @@ class ScalarRelaxation:
         slope = _single((_host(k, self.lines[0], f) + _host(k, self.lines[1], f)) / 2)
         s, _, low, high = lines_of(k, f, *_ends(k, f, self.lo, self.hi), (slope, slope))
         known = high - low < np.inf
+        middle = k.where(known, (low + high) / 2, 0)
         rows = form.rows * s[:, None, :]
-        rows[:, -1, :] += k.where(known, (low + high) / 2, 0)
         rho = form.rho * abs(s) + k.where(known, (high - low) / 2, np.inf)
+        u = k.precision.u
+        if u:  # far from zero the centre's two terms cancel: charge both before the common outward step
+            rho = rho + 4 * u * (abs(rows[:, -1, :]) + abs(middle))
+        rows[:, -1, :] += middle
         return Form(rows, outward_form(k, rows, rho, rows.shape[1] - 1))
 
 
@@ -251,7 +255,9 @@ def _host(kernels: Kernels, values: Any, function: ScalarFunction, towards: floa
 
 
 def _ends(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> tuple[Array, Array]:
-    return _host(kernels, lo, function, -np.inf), _host(kernels, hi, function, np.inf)
+    """Interval ends as the engine takes them; one that is no number (an overflow) says nothing."""
+    low, high = _host(kernels, lo, function, -np.inf), _host(kernels, hi, function, np.inf)
+    return np.where(low == low, low, -np.inf), np.where(high == high, high, np.inf)
 
 
 def _single(values: Array) -> Array:

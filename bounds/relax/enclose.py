@@ -123,6 +123,8 @@ def _times(x: Any, y: Any) -> Any:
 
 
 def _mul(a: Interval, b: Interval) -> Interval:
+    if a is b:  # one operand twice: a square
+        return _even_power(_abs(a), 2)
     if a[0] is a[1] and b[0] is b[1]:
         p = _times(a[0], b[0])
         return down(p), up(p)

@@ -23,6 +23,7 @@ from bounds.relax.segments import Partition
 from bounds.relax.tables import search
 
 Number = Any  # Fraction, or an infinite float
+SIMPLE = 64  # denominators of places where extremes are looked for
 
 
 def value_at(e: Expr, z: Fraction) -> Number:
@@ -106,17 +107,33 @@ def _on_segment(e: Expr, part: Partition, i: int, a: Number, b: Number, k: Fract
     if not is_rational(first):
         return math.nan
     best: Number = -math.inf
-    for t in (a, b, min(max(_stationary(smooth, first, sign * k, a, b), a), b)):
+    for t in (a, b, *_stationary(smooth, sign * k, a, b)):
         slope = sign * value_at(first, t) - k
         best = max(best, _at(smooth, t, k, sign) + min(Fraction(0), slope * (a - t), slope * (b - t)))
     return best
 
 
-def _stationary(e: Expr, first: Expr, k: Fraction, a: Fraction, b: Fraction) -> Fraction:
+def _stationary(e: Expr, k: Fraction, a: Fraction, b: Fraction) -> list[Fraction]:
+    """Rational points in [a, b] near where the slope is k; the very point when the slope is affine."""
+    first = derivative(e)
     affine = slope_and_offset(first)
     if affine is not None and affine[0] != 0:
-        return (k - affine[1]) / affine[0]
+        return [min(max((k - affine[1]) / affine[0], a), b)]
     lo, hi = np.array([float(a)]), np.array([float(b)])
     with np.errstate(all="ignore"):
-        t = float(search(e, np.array([float(k)]), lo, hi)[0])
-    return Fraction(t) if math.isfinite(t) else a
+        near = float(search(e, np.array([float(k)]), lo, hi)[0])
+    if not math.isfinite(near):
+        return []
+    t = Fraction(near)
+    bend = value_at(derivative(first), t)
+    if bend == bend and bend != 0:  # one Newton step squares the error
+        t = _shortened(t - (value_at(first, t) - k) / bend)
+    simple = t.limit_denominator(SIMPLE)  # where a tie is likely
+    return [min(max(v, a), b) for v in (t, simple)]
+
+
+def _shortened(t: Fraction) -> Fraction:
+    """``t`` to about a hundred and twenty bits."""
+    bits = 120 - t.numerator.bit_length() + t.denominator.bit_length()
+    scale = Fraction(2) ** bits
+    return Fraction(round(t * scale)) / scale

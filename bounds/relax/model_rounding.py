@@ -96,6 +96,8 @@ def _step(e: Expr, args: list[Computed], lo: Any, hi: Any) -> Computed:
         near = float(np.float32(e.value))
         return Computed(c, c, np.float64(abs(near - e.value)), whole=near.is_integer())
     intervals = [(a.lo, a.hi) for a in args]
+    if len(args) == 2 and args[0] is args[1]:
+        intervals[1] = intervals[0]  # a square is recognised by its identical operands
     below, above = enclose_power(intervals[0], e.value) if e.fn is Fn.POW else RULES[e.fn](*intervals)
     whole = e.fn in WHOLE or (e.fn in _KEEPS_WHOLE and all(a.whole for a in args))
     out = Computed(below, above, np.float64(0), whole)

@@ -24,6 +24,9 @@ STEPS = frozenset({Fn.FLOOR, Fn.CEIL, Fn.TRUNC, Fn.ROUND})
 SIGNED = frozenset(
     {Fn.ABS, Fn.RELU, Fn.SIGN, Fn.STEP, Fn.STRICT, Fn.ZERO, Fn.LOG, Fn.SQRT, Fn.MAX, Fn.MIN, Fn.DIV, Fn.ACOSH}
 )
+BROKEN = STEPS | {
+    Fn.ABS, Fn.RELU, Fn.SIGN, Fn.STEP, Fn.STRICT, Fn.ZERO, Fn.MAX, Fn.MIN, Fn.WHERE,
+}  # fmt: skip
 TWO_SIDED = frozenset({Fn.ASIN, Fn.ACOS, Fn.ATANH})
 
 
@@ -118,8 +121,10 @@ class _Resolver:
             for part in nodes(out):
                 if part in self.pending:
                     self.open = self.pending[part]
-                    break
-        return out
+                    return out
+            # nothing is left to decide, so only smooth operations may be left
+            return None if any(part.fn in BROKEN for part in nodes(out)) else out
+        return None
 
     def _walk(self, e: Expr) -> Expr | None:
         if e not in self.done:
@@ -130,11 +135,9 @@ class _Resolver:
         c = self._walk(e.args[0])
         if c is None:
             return None
-        c = simplify(c)
-        if c == ONE:
-            return self._walk(e.args[1])
-        if c == ZERO:
-            return self._walk(e.args[2])
+        truth = simplify(c)
+        if truth in (ONE, ZERO):
+            return self._walk(e.args[1 if truth == ONE else 2])
         a, b = self._walk(e.args[1]), self._walk(e.args[2])
         return Expr(Fn.WHERE, (c, a if a is not None else e.args[1], b if b is not None else e.args[2]))
 

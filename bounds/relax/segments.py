@@ -215,7 +215,7 @@ class _Builder:
             self._cut(self.last, piece)
         self.last = piece
         lo, hi = piece.left.hi, piece.right.lo
-        if piece.expr is None:
+        if piece.expr is None or not lo < hi:  # nothing is known, or no float lies between the cuts
             self.segments.append(Segment(lo, hi, UNKNOWN, None))
             return
         d = sign_of_derivative(piece.expr, self.order)

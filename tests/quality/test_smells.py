@@ -117,6 +117,12 @@ ALLOWED: dict[tuple[str, str], str] = {
     ): "the ONNX standard's default epsilon of BatchNormalization",
     ("small-literal", "bounds/io/onnx_ops/normalise.py"): "the ONNX standard's default epsilons",
     ("small-literal", "bounds/io/compare.py"): "the scale of test points; decides nothing",
+    ("tolerance", "bounds/methods/auto_lirpa.py"): "recognises GELU for a nominal engine; decides nothing",
+    (
+        "small-literal",
+        "bounds/methods/auto_lirpa.py",
+    ): "recognises GELU for a nominal engine; decides nothing",
+    ("clock-or-log", "bounds/methods/auto_lirpa.py"): "silences the logger of the foreign library",
 }
 
 

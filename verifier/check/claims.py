@@ -70,7 +70,7 @@ def prove(
     tree: Tree,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Re-proves all evidence (cases are linear); raises CertificateRejected at the first that does not hold."""
+    """Re-proves all evidence (cases are linear); raises CertificateRejected where one does not hold."""
     arrays = certificate.arrays
     float32 = certificate.semantics is Semantics.FLOAT32
     ball = cases[0].ball if len(cases) == 1 else None

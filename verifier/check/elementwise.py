@@ -66,14 +66,27 @@ def summed(net: Lowering, a: Value, b: Value, sign: int) -> Var:
 
 
 def _sum_of_two(net: Lowering, a: Value, b: Value, sign: int, rounds: int = 1) -> Var:
+    if isinstance(a, Const) and isinstance(b, Var) and sign > 0:
+        a, b = b, a
     if isinstance(a, Var) and isinstance(b, Const):
         shape = np.broadcast_shapes(a.shape, b.shape)
+        removed = real(b) == -sign * np.inf
+        if removed.any() or a.removed is not None:
+            return _sum_of_removed(net, a, replace(b, data=np.where(removed, 0.0, sign * real(b))), removed)
         return net.shift(a, sign * real(b), shape, error=b.error, roundings=rounds + b.roundings)
     if isinstance(a, Const) and isinstance(b, Var):
-        if sign > 0:
-            return _sum_of_two(net, b, a, 1, rounds)
         return net.scaled(b, np.array(-1.0), real(a), error=a.error, roundings=rounds + a.roundings)
     return net.combine([(1, net.variable(a)), (sign, net.variable(b))], roundings=rounds)
+
+
+def _sum_of_removed(net: Lowering, a: Var, b: Const, removed: Array) -> Var:
+    """``a + b``, but minus infinity where ``removed`` and where ``a`` is."""
+    shape = np.broadcast_shapes(a.shape, removed.shape)
+    before = np.zeros(a.shape, bool) if a.removed is None else a.removed
+    y = net.expanded(replace(a, removed=None), shape)
+    if b.data.any():
+        y = net.shift(y, b.data, shape, error=b.error, roundings=1 + b.roundings)
+    return replace(y, parent=None, removed=np.broadcast_to(before | removed, shape))
 
 
 def difference(net: Lowering, a: Value, b: Value) -> Var:

@@ -17,6 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from bounds.errors import LimitExceeded, ModelInvalid, ModelUnsupported, QueryMismatch
+from verifier.check.attention import ATTENTION
 from verifier.check.calls import BOOL, FLOATS, INTEGERS, Call, Operator
 from verifier.check.einsum import EINSUM
 from verifier.check.elementwise import ELEMENTWISE
@@ -36,6 +37,7 @@ from verifier.spec.model import Property, Variable
 from verifier.spec.polynomial import monomials
 
 TABLE: Mapping[str, Operator] = {
+    **ATTENTION,
     **EINSUM,
     **ELEMENTWISE,
     **LINEAR,
@@ -168,6 +170,7 @@ def _hidden(net: Lowering, known: Mapping[str, Value], variable: Variable) -> Va
     if value is None or math.prod(value.shape) != variable.size:
         raise QueryMismatch(f"hidden {variable.name}: the model has no tensor '{variable.onnx}' of its size")
     value = net.variable(value)
+    net.numbers(value)
     return Var(value.node, (value.size,))
 
 
@@ -207,6 +210,7 @@ def _lower(
         if value is None:
             raise ModelInvalid(f"output '{info.name}' is never computed; export the model again")
         outputs.append(net.variable(value))
+        net.numbers(outputs[-1])
     return known, outputs
 
 

@@ -66,7 +66,7 @@ def matrix_product(net: Lowering, a: Value, b: Value) -> Value:
             return replace(a, data=np.asarray(a.data @ b.data))
         a = net.variable(a)
     if isinstance(a, Var):
-        return _right_product(net, a, b) if isinstance(b, Const) else _product_of_variables(net, a, b)
+        return _right_product(net, a, b) if isinstance(b, Const) else product_of_variables(net, a, b)
     assert isinstance(b, Var)  # A x = (x^T A^T)^T
     line = len(b.shape) == 1
     x = net.reshape(b, (1, b.size)) if line else net.take(b, np.swapaxes(b.index(), -1, -2))
@@ -79,7 +79,7 @@ def matrix_product(net: Lowering, a: Value, b: Value) -> Value:
     return net.reshape(y, y.shape[:-1]) if flat else net.take(y, np.swapaxes(y.index(), -1, -2))
 
 
-def _product_of_variables(net: Lowering, a: Var, b: Var) -> Var:
+def product_of_variables(net: Lowering, a: Var, b: Var) -> Var:
     """One product of both operands spread to (..., M, N, K), and a sum over K."""
     if not a.shape or not b.shape:
         raise ValueError("matrix product with a scalar")
@@ -262,7 +262,7 @@ def _conv_of_variables(net: Lowering, x: Var, weight: Var, window: Window, group
     at = np.moveaxis(at, 3, 2).reshape(n, groups, windows, -1)
     columns = weight.index().reshape(groups, outputs // groups, -1)
     patches, filters = net.take(x, at), net.take(weight, np.swapaxes(columns, 1, 2))
-    y = _product_of_variables(net, patches, filters)
+    y = product_of_variables(net, patches, filters)
     y = net.take(y, np.swapaxes(y.index(), 2, 3))
     return net.reshape(y, (n, outputs, *window.out))
 

@@ -107,6 +107,8 @@ def _where(net: Lowering, call: Call) -> list[Value]:
     c, a, b = (call.operand(i) for i in range(3))
     if isinstance(c, Const):
         return [_selected(net, call.needed(0).astype(bool), a, b)]
+    if isinstance(b, Var) and net.nan_tests.get(c.node) == b.node and a.shape in ((), b.shape):
+        return [b]  # where b is a number; where it is not, nothing is proved about it
     return [
         fuse(
             net,
@@ -198,15 +200,19 @@ def _converted_constant(call: Call, x: Const, target: str) -> Const:
     return Const(np.trunc(x.data).astype(np.int64).astype(target).astype(np.int64), dtype=target)
 
 
-def _on_constants(net: Lowering, call: Call) -> list[Value]:
-    del net
-    return _truth({"IsInf": np.isinf, "IsNaN": np.isnan}[call.op](call.needed(0)))
+def _is_strange(net: Lowering, call: Call) -> list[Value]:
+    x = call.operand(0)
+    if isinstance(x, Const) or call.op == "IsInf":
+        return _truth({"IsInf": np.isinf, "IsNaN": np.isnan}[call.op](call.needed(0)))
+    test = net.variable(Const(np.zeros(x.shape, np.bool_), dtype="bool"))
+    net.nan_tests[test.node] = x.node
+    return [test]
 
 
 LOGIC: Mapping[str, Operator] = {
     **dict.fromkeys(_COMPARISONS, _comparison),
     **dict.fromkeys(_LOGIC, _logic),
-    **dict.fromkeys(("IsInf", "IsNaN"), _on_constants),
+    **dict.fromkeys(("IsInf", "IsNaN"), _is_strange),
     "Cast": _cast,
     "CastLike": _cast_like,
     "Not": _not,

@@ -79,10 +79,14 @@ def concat(net: Lowering, parts: Sequence[Var], axis: int) -> Var:
         [np.arange(stop - p.size, stop).reshape(p.shape) for p, stop in zip(parts, stops, strict=True)], axis
     )
     terms: list[tuple[Var, Chain]] = []
+    removed = [np.zeros(p.shape, bool) if p.removed is None else p.removed for p in parts]
+    gone = np.concatenate(removed, axis)
     for p, stop in zip(parts, stops, strict=True):
+        p = replace(p, removed=None)
         local = owner - (stop - p.size)
         terms.append((p, (Take(np.where((local >= 0) & (local < p.size), local, -1), p.size),)))
-    return replace(net.affine(terms, guard(owner.shape)), dtype=parts[0].dtype)
+    y = replace(net.affine(terms, guard(owner.shape)), dtype=parts[0].dtype)
+    return replace(y, removed=gone) if gone.any() else y
 
 
 def _concat(net: Lowering, call: Call) -> list[Value]:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bounds.errors import LimitExceeded, ModelInvalid
+from bounds.errors import LimitExceeded, ModelInvalid, ModelUnsupported
 from verifier.check.functions import Function
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -213,12 +213,17 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Var:
-    """A tensor that depends on the input: a node seen with a shape and an element type."""
+    """A tensor that depends on the input: a node seen with a shape and an element type.
+
+    ``removed`` marks elements that are minus infinity, whatever the node says: they can only be moved about,
+    and taken out of a softmax.
+    """
 
     node: int
     shape: tuple[int, ...]
     dtype: str = "float32"
     parent: Parent | None = None
+    removed: Array | None = None
 
     @property
     def size(self) -> int:
@@ -239,6 +244,7 @@ class Lowering:
         self.nodes: list[Node] = [Node(inputs, Kind.INPUT)]
         self.names: tuple[str, ...] = ("",)  # of the ONNX node being lowered, and of its outputs
         self.lone: frozenset[int] = frozenset()  # nodes of its operands that nothing else reads
+        self.nan_tests: dict[int, int] = {}  # node that stands for a test of another for NaN
         self.marks: dict[int, Var] = {}  # node of a computed index -> the marks that it was read off
 
     def _append(self, node: Node) -> int:
@@ -252,6 +258,14 @@ class Lowering:
         self.nodes.append(node)
         return len(self.nodes) - 1
 
+    def numbers(self, *operands: Var) -> None:
+        """Refuses to compute with what is no number."""
+        for x in operands:
+            if x.removed is not None:
+                raise ModelUnsupported("", self.names[0], "an operand is minus infinity in places")
+            if x.node in self.nan_tests:
+                raise ModelUnsupported("IsNaN", self.names[0], "a test for NaN that does not just replace it")
+
     def affine(
         self,
         terms: Sequence[tuple[Var, Chain]],
@@ -262,6 +276,7 @@ class Lowering:
         roundings: int = 0,
     ) -> Var:
         """``sum chain(x) + bias``, in the given shape."""
+        self.numbers(*(x for x, _ in terms))
         size = math.prod(shape)
         for x, chain in terms:
             outputs = chain[-1].outputs if chain else x.size
@@ -273,11 +288,13 @@ class Lowering:
 
     def relu(self, x: Var) -> Var:
         """``max(x, 0)``: the next rectifier."""
+        self.numbers(x)
         node = Node(x.size, Kind.RELU, operands=(x.node,), names=self.names)
         return Var(self._append(node), x.shape, x.dtype)
 
     def scalar(self, function: Function, x: Var, *, roundings: int = 0) -> Var:
         """``function(x)`` elementwise: the next scalar node."""
+        self.numbers(x)
         node = Node(
             x.size, Kind.SCALAR, operands=(x.node,), function=function, roundings=roundings, names=self.names
         )
@@ -286,6 +303,7 @@ class Lowering:
     def multiply(self, x: Var, y: Var, *, roundings: int = 0) -> Var:
         """``x * y`` with numpy's broadcasting: the next product."""
         shape = np.broadcast_shapes(x.shape, y.shape)
+        self.numbers(x, y)
         x, y = (self.expanded(v, shape) for v in (x, y))
         node = Node(x.size, Kind.PRODUCT, operands=(x.node, y.node), roundings=roundings, names=self.names)
         return Var(self._append(node), shape, x.dtype)
@@ -296,14 +314,24 @@ class Lowering:
 
     def reshape(self, x: Var, shape: Sequence[int]) -> Var:
         """The same elements in another shape: another tensor to fusion, hence a node of its own."""
-        return x if tuple(shape) == x.shape else self.affine([(x, ())], shape)
+        if tuple(shape) == x.shape:
+            return x
+        removed = None if x.removed is None else x.removed.reshape(tuple(shape))
+        return replace(self.affine([(replace(x, removed=None), ())], shape), removed=removed)
 
     def take(self, x: Var, index: Array, fill: Array | None = None) -> Var:
-        """Elements by flat index; -1 stands for ``fill`` (0)."""
+        """Elements by flat index; -1 stands for ``fill`` (0, or minus infinity)."""
         if index.size == x.size and np.array_equal(index.reshape(-1), np.arange(x.size)):
             return self.reshape(x, index.shape)
         guard(index.shape)
-        return self.affine([(x, (Take(index, x.size),))], index.shape, fill)
+        removed = (
+            np.zeros(index.shape, bool) if x.removed is None else x.removed.reshape(-1)[index] & (index >= 0)
+        )
+        if fill is not None:
+            removed = removed | (np.broadcast_to(fill, index.shape) == -np.inf)
+            fill = np.where(removed, 0.0, fill)
+        y = self.affine([(replace(x, removed=None), (Take(index, x.size),))], index.shape, fill)
+        return replace(y, removed=removed) if removed.any() else y
 
     def shift(
         self, x: Var, bias: Array, shape: tuple[int, ...], *, error: float = 0.0, roundings: int = 0

@@ -127,8 +127,11 @@ def rows_of(net: Lowering, call: Call) -> tuple[Var, tuple[int, ...]]:
 
 def _softmax(net: Lowering, call: Call) -> list[Value]:
     x, axes = rows_of(net, call)
-    function = softmax if call.op == "Softmax" else _log_softmax_rows
-    return [unlanes(net, function(net, lanes(net, x, axes)), x.shape, axes)]
+    rows = lanes(net, x, axes)
+    if call.op == "LogSoftmax":
+        return [unlanes(net, _log_softmax_rows(net, rows), x.shape, axes)]
+    keep = None if rows.removed is None else ~rows.removed
+    return [unlanes(net, softmax(net, replace(rows, removed=None), keep), x.shape, axes)]
 
 
 # ------------------------------------------------------------------ reductions

@@ -232,7 +232,7 @@ class Recorder(TreeTracer):
             self.boxes[i] = (lo.copy(), hi.copy())
 
 
-def search(threshold, *, budget=None, seed=6, tracer=None):
+def search(threshold, *, budget=None, seed=1, tracer=None):
     graph = build(seed, ["dense_relu", "dense_relu", "linear"], inputs=(2,))
     lo, hi = np.full(2, -1.0), np.full(2, 1.0)
     rows = tuple((Row({i: 1}, {}, Fraction(threshold)),) for i in range(min(2, graph.output_size)))
@@ -244,7 +244,7 @@ def search(threshold, *, budget=None, seed=6, tracer=None):
     return run, ledger, run.run(lo, hi, 0), source
 
 
-def hard_threshold(seed=6):
+def hard_threshold(seed=1):
     """A threshold that holds but needs splits."""
     from bounds.evaluate import evaluate
 
