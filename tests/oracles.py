@@ -266,7 +266,9 @@ def tape_faults(
 ) -> list[str]:
     """Faults of a tape for exact node values ``values[node]: M *n`` of points of one box."""
     found: list[str] = []
-    curved = [(i, n) for i, n in enumerate(n for n in graph.nodes if n.op in NONLINEAR) if n.op is not Op.RELU]
+    curved = [
+        (i, n) for i, n in enumerate(n for n in graph.nodes if n.op in NONLINEAR) if n.op is not Op.RELU
+    ]
     for index, node in curved:
         operands = [values[k].reshape(len(values[0]), -1) for k in node.inputs]
         found += curve_faults(tape, index, node, box, operands)

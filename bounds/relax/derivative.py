@@ -380,3 +380,26 @@ def slope_and_offset(e: Expr) -> tuple[Fraction, Fraction] | None:
     if e.fn is Fn.MUL:
         return (a * d + c * b, b * d) if a == 0 or c == 0 else None
     return (a / d, b / d) if c == 0 and d != 0 else None
+
+
+@lru_cache(maxsize=1024)
+def affine_part(e: Expr) -> tuple[float, Expr]:
+    """``(a, r)`` with ``e = a x + r``: what can be taken out of the sums it is made of."""
+    slope, rest = _take_out(e)
+    if slope == 0 or not _representable(slope):
+        return 0.0, e
+    return float(slope), rest
+
+
+def _take_out(e: Expr) -> tuple[Fraction, Expr]:
+    affine = slope_and_offset(e)
+    if affine is not None:
+        offset = number(affine[1])
+        return (Fraction(0), e) if offset is None else (affine[0], offset)
+    if e.fn in (Fn.ADD, Fn.SUB):
+        (a, p), (b, q) = (_take_out(part) for part in e.args)
+        return (a + b if e.fn is Fn.ADD else a - b), Expr(e.fn, (p, q))
+    if e.fn is Fn.NEG:
+        a, p = _take_out(e.args[0])
+        return -a, Expr(Fn.NEG, (p,))
+    return Fraction(0), e

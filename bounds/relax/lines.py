@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bounds.expression import Expr
-from bounds.relax.derivative import derivative
+from bounds.relax.derivative import affine_part, derivative
 from bounds.relax.enclose import GROW, TINY, Interval, down, enclose, up
 from bounds.relax.isolate import UNKNOWN
 from bounds.relax.segments import Partition
@@ -79,17 +79,14 @@ def reduce_least(out: Any, element: Any, values: Any) -> None:
     """``out[element] = min(out[element], values)``, NaN winning; ``element`` is sorted."""
     if not len(element):
         return
-    if len(element) == len(out) and element[0] == 0 and element[-1] == len(out) - 1:
-        np.minimum(out, values, out=out)  # sorted, so one each unless some repeat
-        if (element[1:] != element[:-1]).all():
-            return
     fresh = np.concatenate([[True], element[1:] != element[:-1]])
-    if fresh.all():
+    if not fresh.all():
+        starts = np.flatnonzero(fresh)
+        element, values = element[starts], np.minimum.reduceat(values, starts)
+    if len(element) == len(out):  # ascending and distinct: every interval
+        np.minimum(out, values, out=out)
+    else:
         out[element] = np.minimum(out[element], values)
-        return
-    starts = np.flatnonzero(fresh)
-    chosen = element[starts]
-    out[chosen] = np.minimum(out[chosen], np.minimum.reduceat(values, starts))
 
 
 def point_bound(value: Any, k: Any, z: Any) -> Any:
@@ -187,6 +184,15 @@ class Lines:
             bound[i] = np.fmax(bound[i], _tangent(e, k[i], t, a[i], b[i], sign)[0])
         return bound
 
+    def _natural(self, k: Any, a: Any, b: Any, sign: int) -> Any:
+        """From a constant enclosure of the function on [a, b], its affine part taken out."""
+        slope, rest = affine_part(self.e)
+        least = flipped(sign, enclose(rest, a, b))[0]
+        k = k - sign * slope
+        k_lo, k_hi = (down(k), up(k)) if slope else (k, k)
+        drop = np.maximum(np.maximum(k_lo * a, k_hi * a), np.maximum(k_lo * b, k_hi * b))
+        return least - drop - ((np.abs(least) + 2 * np.abs(drop)) * (2 * GROW) + 4 * TINY)
+
     def _unknown(self, chosen: Any, slope: Any, sign: int) -> Any:
         """Where the curvature has no proved sign: natural and mean-value enclosures on parts of it."""
         p = self.pairs
@@ -197,9 +203,7 @@ class Lines:
         for i in range(1, SUBDIVISIONS + 1):
             right = b if i == SUBDIVISIONS else a + (b / SUBDIVISIONS - a / SUBDIVISIONS) * i
             right = np.minimum(np.maximum(right, left), b)
-            values = flipped(sign, enclose(self.e, left, right))[0]
-            kz = np.maximum(k * left, k * right)
-            bound = values - kz - ((np.abs(values) + 2 * np.abs(kz)) * (2 * GROW) + 4 * TINY)
+            bound = self._natural(k, left, right, sign)
             for n, e in enumerate(self.part.exprs):
                 here = np.flatnonzero(number == n)
                 if e is not None and len(here):

@@ -8,14 +8,14 @@ the curvature has a proved sign or nothing is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bounds.evaluate_scalar import evaluate_expression
-from bounds.expression import Expr, is_rational
+from bounds.expression import Expr, Fn, is_rational, nodes
 from bounds.relax.derivative import derivative
 from bounds.relax.enclose import enclose
 from bounds.relax.isolate import FLAT, UNKNOWN, isolate
@@ -186,6 +186,10 @@ def _cored(e: Expr, left: list[Piece], right: list[Piece], size: float, window: 
     return [*sides[0], *core, *sides[1]]
 
 
+def _has(e: Expr, fns: Set[Fn]) -> bool:
+    return any(part.fn in fns for part in nodes(e))
+
+
 def point_value(e: Expr | None, at: float) -> tuple[float, float]:
     """Encloses a function at one point; infinite where nothing is known."""
     if e is None:
@@ -224,6 +228,8 @@ class _Builder:
             for _ in range(self.order):
                 d = derivative(d)
         cells = isolate(d, lo, hi, self.window)
+        if _has(piece.expr, {Fn.TAN}) and not _has(d, {Fn.TAN, Fn.COS}):
+            cells = [(lo, hi, UNKNOWN)]  # its poles were simplified away (and no sign keeps them apart)
         fresh = True
         pending: tuple[float, float] | None = None
         for a, b, sign in cells:

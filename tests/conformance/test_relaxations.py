@@ -126,7 +126,9 @@ class RelaxationConformance:
         """What the judge may be off by."""
         return Fraction(0) if self.rational else BLUR * (abs(value) + 1)
 
-    def faults(self, lines: tuple[Lines, Lines], row: int, j: int, points: Sequence[Sequence[Fraction]]) -> list[str]:
+    def faults(
+        self, lines: tuple[Lines, Lines], row: int, j: int, points: Sequence[Sequence[Fraction]]
+    ) -> list[str]:
         """Points at which a finite line lies on the wrong side."""
         found: list[str] = []
         for at in points:
@@ -137,9 +139,13 @@ class RelaxationConformance:
             doubt = self.doubt(truth)
             below, above = (affine_value([s[row, j] for s in slopes], c[row, j], at) for slopes, c in lines)
             if below == below and not below <= truth + doubt:
-                found.append(f"[{row},{j}] at {[float(z) for z in at]}: lower line {float(below)} > {float(truth)}")
+                found.append(
+                    f"[{row},{j}] at {[float(z) for z in at]}: lower line {float(below)} > {float(truth)}"
+                )
             if above == above and not above >= truth - doubt:
-                found.append(f"[{row},{j}] at {[float(z) for z in at]}: upper line {float(above)} < {float(truth)}")
+                found.append(
+                    f"[{row},{j}] at {[float(z) for z in at]}: upper line {float(above)} < {float(truth)}"
+                )
         return found
 
     # ---- the contract
@@ -153,7 +159,9 @@ class RelaxationConformance:
             for r, j in np.ndindex(len(dom), WIDTH):
                 box = [(lo[dom[r], j], hi[dom[r], j]) for lo, hi in ends]
                 found += [f"{name} {f}" for f in self.faults(lines, r, j, self.samples(box))]
-                assert np.isfinite([float(c[r, j]) for _, c in lines]).all(), f"{name}: nothing known on {box}"
+                assert np.isfinite([float(c[r, j]) for _, c in lines]).all(), (
+                    f"{name}: nothing known on {box}"
+                )
         assert found == []
 
     def test_parameters_are_storable(self, kernels: NumpyKernels) -> None:
@@ -190,7 +198,9 @@ class RelaxationConformance:
                 expected = weight * exactly(np.where(negative, above, below))
                 assert (abs(exactly(part) - expected) <= u * abs(expected) + eta).all()
             drops = (weight * exactly(np.where(negative, high[1], low[1]))).sum(1)
-            assert (abs(exactly(pushed.drop) - drops) <= exactly(pushed.error + kernels.zeros(1)) + WIDTH * eta).all()
+            assert (
+                abs(exactly(pushed.drop) - drops) <= exactly(pushed.error + kernels.zeros(1)) + WIDTH * eta
+            ).all()
 
     def test_value_is_the_chosen_line(self, kernels: NumpyKernels) -> None:
         made, p = self.made(kernels), kernels.precision
@@ -233,7 +243,9 @@ class RelaxationConformance:
             # what no gradient announces does not change
             assert (abs(change) <= noise)[wanted == 0].all()
             agree += int(visible.sum())
-        assert agree > 0 or (p is EXACT and isinstance(made, ScalarRelaxation))  # those lines stay where they are
+        assert agree > 0 or (
+            p is EXACT and isinstance(made, ScalarRelaxation)
+        )  # those lines stay where they are
 
     def test_forms_contain_the_function(self, kernels: NumpyKernels) -> None:
         """Near zero and far from it, wide and narrow; the operands' forms share their inputs."""
@@ -251,7 +263,11 @@ class RelaxationConformance:
                 middle = _form_value(Form(out.rows, kernels.zeros(2, WIDTH)), e, 0 * t[0])
                 for d, j in np.ndindex(rho.shape):
                     truth = self.value([z[d, j] for z in at])
-                    assert abs(truth - middle[d, j]) <= rho[d, j] + self.doubt(truth), (centre, radius, p.name)
+                    assert abs(truth - middle[d, j]) <= rho[d, j] + self.doubt(truth), (
+                        centre,
+                        radius,
+                        p.name,
+                    )
             assert rows.shape == (2, 3, WIDTH)
 
     def forms(
@@ -288,7 +304,10 @@ class RelaxationConformance:
         for choice in (None, made.initial(dom), chosen, made.stored(dom, chosen)):
             lines = pushed_lines(made, dom, choice, 1)
             for r, cell in enumerate(cells):
-                found += [f"{cell}: {f}" for f in self.faults(lines, r, 0, list(itertools.product(*map(_inside, cell))))]
+                found += [
+                    f"{cell}: {f}"
+                    for f in self.faults(lines, r, 0, list(itertools.product(*map(_inside, cell))))
+                ]
         centre = [np.where(np.isfinite(lo), lo, np.where(np.isfinite(hi), hi, 0.5)) for lo, hi in ends]
         forms = [_everything(kernels, c) for c in centre]
         out = made.form(tuple(forms))
@@ -300,7 +319,9 @@ class RelaxationConformance:
                         truth = self.value(at)
                     except (precise.UndefinedError, precise.TooLargeError):
                         continue
-                    low, high = (Fraction(rows[1]) + s * (abs(Fraction(rows[0])) + Fraction(rho)) for s in (-1, 1))
+                    low, high = (
+                        Fraction(rows[1]) + s * (abs(Fraction(rows[0])) + Fraction(rho)) for s in (-1, 1)
+                    )
                     if not low - self.doubt(truth) <= truth <= high + self.doubt(truth):
                         found.append(f"{cell}: form at {at}")
         assert found == []
@@ -342,7 +363,9 @@ class RelaxationConformance:
             for choice in (None, chosen, made.stored(dom, chosen)):
                 pushed = made.push(a, dom, choice)
                 out += [kernels.numpy(v) for v in (*pushed.parts, pushed.drop)]
-            out += [kernels.numpy(v) for v in (*made.gradient(a, dom, chosen, at), made.value(a, dom, chosen, at))]
+            out += [
+                kernels.numpy(v) for v in (*made.gradient(a, dom, chosen, at), made.value(a, dom, chosen, at))
+            ]
             out += [kernels.numpy(v) for v in made.shares(a[:, None, :], kernels.array(np.ones((boxes, 1))))]
             found.append(out)
         for x, y in zip(*found, strict=True):
@@ -377,7 +400,9 @@ def _all_numbers(relaxation: Relaxation, dom: Array, shares: Choice) -> list[Arr
 class TestRectifier(RelaxationConformance):
     """``max(z, 0)``."""
 
-    def relax(self, kernels: Kernels, ends: Sequence[tuple[Any, Any]], spreads: Sequence[Any]) -> ReluRelaxation:
+    def relax(
+        self, kernels: Kernels, ends: Sequence[tuple[Any, Any]], spreads: Sequence[Any]
+    ) -> ReluRelaxation:
         return relax_relu(kernels, *ends[0], spreads[0])
 
     def value(self, at: Sequence[Fraction]) -> Fraction:
@@ -458,13 +483,17 @@ class TestInverse(ScalarConformance):
     intervals = POSITIVE
 
 
-FAMILIES: dict[str, Callable[..., Any]] = {"relu": relax_relu, "scalar": relax_scalar, "product": relax_product}
+FAMILIES: dict[str, Callable[..., Any]] = {
+    "relu": relax_relu,
+    "scalar": relax_scalar,
+    "product": relax_product,
+}
 
 
 def test_every_relaxation_is_here() -> None:
     """One class per module of ``bounds.relax`` that makes relaxations."""
     import bounds.methods.rule as rule
 
-    assert {f for f in vars(rule).values() if getattr(f, "__name__", "").startswith("relax_")} - {rule.relax_boxes} == set(
-        FAMILIES.values()
-    )
+    assert {f for f in vars(rule).values() if getattr(f, "__name__", "").startswith("relax_")} - {
+        rule.relax_boxes
+    } == set(FAMILIES.values())

@@ -50,7 +50,11 @@ SMOOTH = ("linear", "linear", "add", "take", "smooth", "smooth", "smooth", "rati
 WILD = (*SMOOTH, "wild", "wild")
 SIZES = ((1,), (2,), (3,), (1, 1))
 seeds = st.integers(0, 2**32 - 1)
-rules = st.builds(lambda name, sharpen: replace(RULES[name], sharpen=sharpen), st.sampled_from([*RULES]), st.sampled_from([0, 2]))
+rules = st.builds(
+    lambda name, sharpen: replace(RULES[name], sharpen=sharpen),
+    st.sampled_from([*RULES]),
+    st.sampled_from([0, 2]),
+)
 
 
 def optimised(tape: Tape, source: Objectives, *, keep: bool, iterations: int = 4) -> tuple[Any, Parameters]:
@@ -63,7 +67,9 @@ def optimised(tape: Tape, source: Objectives, *, keep: bool, iterations: int = 4
     return best.lower.reshape(count, -1), best.parameters
 
 
-def sound(graph: Graph, box: Box, precision: Precision, rule: Rule, seed: int, *, count: int = 3) -> list[str]:
+def sound(
+    graph: Graph, box: Box, precision: Precision, rule: Rule, seed: int, *, count: int = 3
+) -> list[str]:
     """Faults at level ``real`` of everything the bounds state about the network on the boxes."""
     rng = np.random.default_rng(seed)
     done = pass_of(graph, box, precision, rule)
@@ -113,7 +119,9 @@ def test_values_lie_inside(kind: str, precision: str, data: st.DataObject, seed:
 @given(data=st.data(), seed=seeds, rule=rules)
 def test_values_lie_inside_exactly(data: st.DataObject, seed: int, rule: Rule) -> None:
     """In rationals; functions that leave them have rigorous float64 lines."""
-    graph = data.draw(networks(moves=data.draw(st.sampled_from([RATIONAL, WILD])), most=3, scales=("dyadic",), inputs=SIZES))
+    graph = data.draw(
+        networks(moves=data.draw(st.sampled_from([RATIONAL, WILD])), most=3, scales=("dyadic",), inputs=SIZES)
+    )
     box = data.draw(boxes(graph.input_size, most=1, extreme=False))
     assert sound(graph, box, EXACT, rule, seed) == []
 
@@ -193,7 +201,9 @@ def test_a_parents_parameters_hold_on_its_children(precision: str, data: st.Data
     """Stored slopes and mixtures are sound on any box, and keep the bound they were stored for."""
     kind = PRECISIONS.get(precision, EXACT)
     moves = RATIONAL if kind is EXACT else SMOOTH
-    graph = data.draw(networks(moves=moves, most=3 if kind is EXACT else 4, scales=("ordinary", "dyadic"), inputs=SIZES))
+    graph = data.draw(
+        networks(moves=moves, most=3 if kind is EXACT else 4, scales=("ordinary", "dyadic"), inputs=SIZES)
+    )
     box = data.draw(boxes(graph.input_size, most=1, extreme=False))
     rng, source, blur = np.random.default_rng(seed), objectives(seed, graph), blur_of(graph)
     parent = tape_of(graph, box, kind, RULES["both"])
@@ -219,7 +229,10 @@ def test_a_parents_parameters_hold_on_its_children(precision: str, data: st.Data
         assert (again[known] == best[known]).all()
     else:
         # stored numbers give the very same rows: the same operations on the same numbers
-        assert (np.abs(again - best)[known & np.isfinite(best)] <= 2.0**-40 * (1 + np.abs(best))[known & np.isfinite(best)]).all()
+        assert (
+            np.abs(again - best)[known & np.isfinite(best)]
+            <= 2.0**-40 * (1 + np.abs(best))[known & np.isfinite(best)]
+        ).all()
 
 
 def test_products_of_infinite_and_zero_bounds() -> None:
@@ -242,7 +255,9 @@ def test_far_from_zero_forms_pay_for_their_rounding() -> None:
         s = Sketch(rng, "ordinary")
         x = s.builder.input("x", (1, 4))
         far = 4096.0 + rng.integers(0, 512)
-        s.builder.output("y", s.put(Op.SCALAR, (x,), params={"function": call(Fn.TANH, X - far)}, roundings=1))
+        s.builder.output(
+            "y", s.put(Op.SCALAR, (x,), params={"function": call(Fn.TANH, X - far)}, roundings=1)
+        )
         graph = s.builder.build()
         lo = far + rng.uniform(-1, 1, (1, 4))
         done = pass_of(graph, Box(lo, lo + 1e-9), FLOAT32, RULES["forward"])

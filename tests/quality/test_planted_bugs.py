@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import curved_defects
 import numpy as np
 import pytest
 from oracles import (
@@ -54,6 +55,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 def networks(scale: str = "ordinary") -> list[tuple[Graph, Box]]:
     """A fixed handful that exercises everything."""
+    if scale == "curved":
+        return curved_defects.curved_networks()
+    if scale == "one":  # for checks that have networks of their own
+        return curved_defects.curved_networks()[:1]
     plans = (
         ["dense_relu", "dense_relu", "linear"],
         ["conv", "dense_relu", "take", "linear"],
@@ -200,6 +205,7 @@ CHECKS: dict[str, tuple[Callable[[Graph, Box], Faults], str]] = {
     "ties": (ties, "ordinary"),
     "not-a-number": (not_a_number, "ordinary"),
     "underflow": (underflow, "tiny64"),
+    **curved_defects.CHECKS,
 }
 
 
@@ -413,6 +419,7 @@ DEFECTS: dict[str, tuple[Patch, tuple[str, ...]]] = {
     "NaN refutes": (_not_negative_is_positive, ("not-a-number",)),
     "underflow of weights forgotten": (_underflow_is_forgotten, ("underflow",)),
     "kernel mirrored": (_kernel_mirrored, ("sampling", "intervals")),
+    **curved_defects.DEFECTS,
 }
 
 
@@ -431,4 +438,4 @@ def test_defect_is_noticed(defect: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_check_is_needed() -> None:
     used = {check for _, checks in DEFECTS.values() for check in checks}
-    assert used | {"machines"} == set(CHECKS)
+    assert used | {"machines", "curved-rounding"} == set(CHECKS)

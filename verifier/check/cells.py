@@ -212,6 +212,7 @@ class Search:
                 z = middle
             edge = w * 2.0**-12
             z = np.clip(np.where(np.isfinite(z), z, middle), a + edge, b - edge)
+            z = np.where(np.isinf(cells.slope[0]), middle, z)  # a jump somewhere
             return np.where((z > a) & (z < b), z, np.clip(middle, a, b))
 
     def _where_exactly(self, cells: Cells, k: int, middle: Array) -> Array:

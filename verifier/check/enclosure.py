@@ -72,6 +72,11 @@ ROUNDED: Mapping[str, tuple[Plain, Callable[[Any], Any]]] = {
 }
 
 
+def is_zero(x: Interval) -> bool:
+    """Whether it is one number for all elements, and that is 0."""
+    return x[0] is x[1] and x[0].ndim == 0 and not x[0]
+
+
 class Reals:
     """Interval operations; every method is sound elementwise."""
 
@@ -99,6 +104,8 @@ class Reals:
         )
 
     def add(self, x: Interval, y: Interval) -> Interval:
+        if is_zero(x) or is_zero(y):
+            return y if is_zero(x) else x
         return self.out(x[0] + y[0], x[1] + y[1])
 
     def neg(self, x: Interval) -> Interval:
@@ -109,13 +116,19 @@ class Reals:
 
     def mul(self, x: Interval, y: Interval) -> Interval:
         """The hull of the four corners, where 0 times no bound is 0."""
+        if is_zero(x) or is_zero(y):
+            return self.number(0.0)
         if self.exact:
             p, q, r, s = (_exact_times(a, b) for a in x for b in y)
             return np.minimum(np.minimum(p, q), np.minimum(r, s)), np.maximum(
                 np.maximum(p, q), np.maximum(r, s)
             )
-        p, q, r, s = x[0] * y[0], x[0] * y[1], x[1] * y[0], x[1] * y[1]
-        lo, hi = np.fmin(np.fmin(p, q), np.fmin(r, s)), np.fmax(np.fmax(p, q), np.fmax(r, s))
+        x, y = (y, x) if y[0] is y[1] else (x, y)
+        p, q = x[0] * y[0], x[0] * y[1]
+        lo, hi = np.fmin(p, q), np.fmax(p, q)
+        if x[0] is not x[1]:
+            p, q = x[1] * y[0], x[1] * y[1]
+            lo, hi = np.fmin(lo, np.fmin(p, q)), np.fmax(hi, np.fmax(p, q))
         # 0 * inf is NaN; another corner is then 0 too, or nothing is known, or all four are NaN
         return self.out(np.where(np.isnan(lo), 0.0, lo), np.where(np.isnan(hi), 0.0, hi))
 

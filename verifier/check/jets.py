@@ -185,7 +185,8 @@ class Jets:
             return self._chain_power(u, step.value)
         if fn in ("relu", "abs"):
             other = Jet(r.number(0.0), *self.flat) if fn == "relu" else self._negated(u)
-            return self._maximum(u, other, point=point)
+            found = self._maximum(u, other, point=point)
+            return replace(found, v=(np.maximum(found.v[0], r.number(0.0)[0]), found.v[1]))
         if fn == "max":
             return self._maximum(u, args[1], point=point)
         if fn == "min":

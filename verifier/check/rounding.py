@@ -108,7 +108,8 @@ def _extremum(fn: str, args: list[Computed], *, whole: bool) -> Computed:
     other = args[1].range if len(args) > 1 else r.neg(u.range) if fn == "abs" else r.number(0.0)
     choose = np.minimum if fn == "min" else np.maximum
     error = np.maximum(u.error, args[1].error) if len(args) > 1 else u.error
-    return Computed((choose(u.range[0], other[0]), choose(u.range[1], other[1])), error, whole)
+    low, high = choose(u.range[0], other[0]), choose(u.range[1], other[1])
+    return Computed((np.maximum(low, 0.0) if fn == "abs" else low, high), error, whole)
 
 
 def _quotient(u: Computed, w: Computed) -> Computed:

@@ -25,6 +25,7 @@ from verifier.spec.model import Case
 # exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
 _EXACT_WORK = 400_000
 _EXACT_BOXES = 64
+_CHEAP = Effort(refine=False, iterations=6)
 
 
 @dataclass(slots=True)
@@ -101,6 +102,11 @@ class Settler:
             The merged result, and evidence as pairs (indices into the block, evidence about them).
         """
         first = self.guide or self.fast
+        if self.guide is None and not self.fast.rule.forward and effort is None:
+            # many inputs: bounding intermediate values backwards costs hundreds of passes, intervals cost one
+            cheap = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop, _CHEAP)
+            if (cheap.refuted | ~domains.open).all():
+                return cheap, [] if cheap.evidence is None else [(np.arange(len(domains)), cheap.evidence)]
         result = first.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)

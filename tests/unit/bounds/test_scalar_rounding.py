@@ -18,8 +18,8 @@ from bounds.relax.scalar import scalar_function
 
 OPERATORS = {
     Fn.EXP: "Exp", Fn.LOG: "Log", Fn.SQRT: "Sqrt", Fn.SIN: "Sin", Fn.COS: "Cos", Fn.TAN: "Tan",
-    Fn.TANH: "Tanh", Fn.SIGMOID: "Sigmoid", Fn.SOFTPLUS: "Softplus", Fn.ERF: "Erf", Fn.ATAN: "Atan", Fn.ASIN: "Asin",
-    Fn.ACOS: "Acos", Fn.SINH: "Sinh", Fn.COSH: "Cosh", Fn.ASINH: "Asinh", Fn.ACOSH: "Acosh",
+    Fn.TANH: "Tanh", Fn.SIGMOID: "Sigmoid", Fn.SOFTPLUS: "Softplus", Fn.ERF: "Erf", Fn.ATAN: "Atan",
+    Fn.ASIN: "Asin", Fn.ACOS: "Acos", Fn.SINH: "Sinh", Fn.COSH: "Cosh", Fn.ASINH: "Asinh", Fn.ACOSH: "Acosh",
     Fn.ATANH: "Atanh",
 }  # fmt: skip
 

@@ -383,7 +383,9 @@ class Prover:
                 up = np.where(amb, h / gap, l >= 0)
                 lo = np.where(amb, slopes[i], l >= 0)
                 c += float(np.sum(np.where(amb, np.minimum(a, 0) * -up * l, 0)))
-                parts[node.operands[0]] = parts.get(node.operands[0], 0) + np.maximum(a, 0) * lo + np.minimum(a, 0) * up
+                parts[node.operands[0]] = (
+                    parts.get(node.operands[0], 0) + np.maximum(a, 0) * lo + np.minimum(a, 0) * up
+                )
                 continue
             c += float(a @ self.plain.bias[i])
             for s, w in self.plain.maps[i].items():

@@ -64,7 +64,9 @@ def lower(
 
 
 # in the families left out, neurons are stable by equality (max(a, a)), which float64 cannot see
-@pytest.mark.parametrize(("name", "seed"), [c for c in CASES if c[0] not in ("extrema", "maxpool", *nets.CURVED)])
+@pytest.mark.parametrize(
+    ("name", "seed"), [c for c in CASES if c[0] not in ("extrema", "maxpool", *nets.CURVED)]
+)
 @pytest.mark.parametrize("forward", [False, True])
 def test_float_bounds_lie_just_below_exact_ones(name: str, seed: int, forward: bool) -> None:
     network, low, high, _ = setup(name, seed)
@@ -121,7 +123,9 @@ def test_one_neuron_by_hand() -> None:
         state = bounder.run(low, high)
         rows = [nets.row({0: 1}, inputs={0: Fraction(-1, 2)}), nets.row({0: -1}, inputs={0: Fraction(3, 4)})]
         packed = property_rows(bounder, rows, np.zeros(2, np.int64), state.mag)
-        found = bounder.minimum(state, packed, Choices(np.array([[64], [0]], np.uint8), np.zeros((2, 0)), np.zeros((2, 0))))
+        found = bounder.minimum(
+            state, packed, Choices(np.array([[64], [0]], np.uint8), np.zeros((2, 0)), np.zeros((2, 0)))
+        )
         if to.exact:
             assert list(found) == [0, Fraction(-3, 4)]
         else:
