@@ -506,7 +506,7 @@ def with_slopes(tape: Tape, compiled: objective.CompiledObjectives, slopes: list
 
 
 def stored_choice(tape: Tape, index: int, dom: Any, parameters: Parameters) -> Choice:
-    """What a certificate's parameters (``R`` rows) mean to a relaxation of the tape, over boxes ``dom: R``."""
+    """What a certificate's parameters (``R`` rows) mean to a tape's relaxation, over boxes ``dom: R``."""
     plan, k, relaxation = tape.plan, tape.kernels, tape.relaxations[index]
     step = plan.nonlinear[index]
     own = slice(step.offset, step.offset + step.size)

@@ -118,8 +118,8 @@ def bound_objectives(tape: Tape, objectives: CompiledObjectives) -> ObjectiveBou
 def _by_intervals(tape: Tape, objectives: CompiledObjectives) -> Any:
     """``D S``: all rows on all boxes from the outputs' intervals alone, in exact arithmetic.
 
-    Ties need it: ``1 - sigmoid(z) >= 0`` holds with equality in the limit, and a line that has slope 0 there is
-    far from the one that lies closest in the middle.
+    Ties need it: ``1 - sigmoid(z) >= 0`` holds with equality in the limit, and a line that has slope 0 there
+    is far from the one that lies closest in the middle.
     """
     k = tape.kernels
     at = [(part, *tape.outputs[slot]) for slot, part in objectives.at.items()]

@@ -36,6 +36,8 @@ from bounds.relax.relu import relax_relu
 # a forward form costs about as much as `input_size` extra evaluations; beyond this many inputs
 # backward rows are the cheaper way to the same classification
 FORWARD_INPUTS = 64
+# lower ends of intervals above this (upper ends below its negative) are as good as at it
+_HUGE = 2.0**60
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,11 @@ class _Pass:
             # zero times infinity: NaN compares false
             spread, total = (k.where(v >= 0, v, math.inf) for v in (spread, total))
         self.intervals[step.slot] = (value - spread, value + spread)
+        if m.signs is not None and p.u:
+            lo, hi = self._ends(step, coefficient, tiny)
+            # where any admissible sum might overflow, the other end means nothing either
+            safe = total < math.inf if step.network else total >= 0
+            self.intervals[step.slot] = (k.where(safe, lo, -math.inf), k.where(safe, hi, math.inf))
         # a row at this slot is charged |a| . e; 4u more pays for the relaxation step and a sum that
         # may produce it (both at most u |a| |value| each)
         peak = k.max0(total)
@@ -183,10 +190,46 @@ class _Pass:
             error = error + p.gamma(m.size + 2) * m.bias_abs
         self.tape.error[step.slot] = error
         if p.u:
-            scale = k.total(peak) + sum(k.total(k.max0(r)) for r in reaches) + m.size
+            scale = self._known(peak) + sum(self._known(k.max0(r)) for r in reaches) + m.size
             self.tape.eta = self.tape.eta + 4 * p.eta * (m.terms + 2) * scale
         if self.forward:
             self._affine_form(step, coefficient, tiny)
+
+    def _ends(self, step: AffineStep, coefficient: Any, tiny: Any) -> tuple[Any, Any]:
+        """The interval of a map that is monotone in every operand, end by end.
+
+        Soundness: such a map, less (or plus) its rounding ``g |W| |x|`` with g < 1, is still monotone, so
+        each end is attained at the operands' ends and pays for rounding at its own magnitude: a sum of small
+        and large positive numbers stays positive, which centre and radius would lose.
+        """
+        k, p, m = self.k, self.k.precision, step.map
+        ends: list[Any] = []
+        for sign in (-1, 1):
+            xs: list[Any] = []
+            for s, grows in zip(step.sources, m.signs or (), strict=True):
+                low, high = self.intervals[s]
+                # huge ends of one sign would overflow to no bound at all; they may be moved outwards
+                xs.append(k.minimum(low, _HUGE) if sign * grows < 0 else k.maximum(high, -_HUGE))
+            value, total = m.apply(xs), m.apply_abs([abs(x) for x in xs])
+            if m.bias is not None:
+                value, total = value + m.bias, total + m.bias_abs
+            if step.network:
+                total = k.where(total > LARGEST_SUM, math.inf, total)
+            spread = (coefficient * total + tiny) * p.slack(m.terms + 4) + 2 * p.u * total
+            end = value + sign * spread
+            # zero times infinity, or two infinities: NaN compares false
+            ends.append(k.where(sign * end >= -math.inf, end, sign * math.inf))
+        return ends[0], ends[1]
+
+    def _known(self, sizes: Any) -> Any:
+        """Sum over the bounded elements, for underflows.
+
+        Soundness: no coefficient of an unbounded element can be nonzero and lost to underflow. An affine step
+        makes every element unbounded that has an unbounded operand, and its error is then infinite: a row
+        that reads it is lost before it is pushed on. Lines of scalar functions and products over unbounded
+        operands are flat, exactly; a rectifier's may have any slope from 0 to 1.
+        """
+        return self.k.total(self.k.where(sizes < math.inf, sizes, 0))
 
     def _affine_form(self, step: AffineStep, coefficient: Any, tiny: Any) -> None:
         k, p, m = self.k, self.k.precision, step.map
@@ -221,7 +264,7 @@ class _Pass:
         self.intervals[step.slot] = (lo, hi)
         if p.u and not isinstance(step, ReluStep):
             # underflow of coefficients, of intercepts, and on the way of both
-            reach = [k.total(k.max0(k.maximum(abs(a), abs(b)))) for a, b in intervals]
+            reach = [self._known(k.max0(k.maximum(abs(a), abs(b)))) for a, b in intervals]
             self.tape.eta = self.tape.eta + 4 * p.eta * (sum(reach) + 4 * step.size)
         if self.forward:
             form = relaxation.form(tuple(f for f in forms if f is not None))
@@ -327,8 +370,10 @@ class _Pass:
             below, above = (self.k.take(b, self.k.array(back)) for b in bounds)
             wanted = none
             wanted[boxes, elements] = True
-        lo[boxes, elements] = self.k.maximum(lo[boxes, elements], below)
-        hi[boxes, elements] = self.k.minimum(hi[boxes, elements], above)
+        held = lo[boxes, elements], hi[boxes, elements]
+        # a NaN compares false and improves nothing
+        lo[boxes, elements] = self.k.where(below > held[0], below, held[0])
+        hi[boxes, elements] = self.k.where(above < held[1], above, held[1])
         return lo, hi, wanted
 
     def _is_exact(self, source: Step) -> bool:

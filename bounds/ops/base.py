@@ -30,11 +30,14 @@ class AffineMap(abc.ABC):
         weight_error: bound on the relative error that converting the constants to the working
             precision made (0 when all are representable).
         moves: where every element comes from (``n`` int64, -1 for a constant) if the map only moves them.
+        signs: per operand 1 if none of its weights is negative, -1 if none is positive; None if an operand is
+            neither (or it is not known).
         separate: every element depends on one element of one operand, and no two on the same.
     """
 
     terms: int = 1
     moves: Array | None = None
+    signs: tuple[int, ...] | None = None
     separate: bool = False
 
     def __init__(self, kernels: Kernels, sizes: Sequence[int], size: int) -> None:
@@ -81,6 +84,13 @@ class AffineMap(abc.ABC):
             return
         self.bias = self.constant(values)
         self.bias_abs = self.kernels.array(np.abs(values))
+
+
+def sign_of(weights: Array) -> tuple[int, ...] | None:
+    """``signs`` of a map with these weights on its one operand."""
+    if not np.any(weights < 0):
+        return (1,)
+    return None if np.any(weights > 0) else (-1,)
 
 
 def conversion_error(values: Array, kernels: Kernels) -> float:

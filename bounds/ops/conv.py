@@ -10,7 +10,7 @@ import numpy as np
 
 from bounds.graph import Array, Graph, Node, Op
 from bounds.kernels.base import Kernels
-from bounds.ops.base import AffineMap
+from bounds.ops.base import AffineMap, sign_of
 from bounds.ops.linear import DenseMap
 
 # below this many entries one dense product beats patch gathering (and its rows are free)
@@ -65,6 +65,7 @@ class ConvMap(AffineMap):
         self.terms = taps * max(g.c, g.o) // g.groups + 1
         self.weight = self.constant(kernels.conv_weight(weight, g))
         self.weight_abs = kernels.array(kernels.conv_weight(np.abs(weight), g))
+        self.signs = sign_of(weight)
         if bias is not None:
             plane = g.h * g.w if flip else g.p * g.q
             self.set_bias(np.tile(np.repeat(bias, plane), g.n))
@@ -84,6 +85,7 @@ class ConvMap(AffineMap):
         out, g = copy(self), self.geometry
         out.weight = self.kernels.conv_weight(constants["weight"], g)
         out.weight_abs = abs(out.weight)
+        out.signs = None
         if "bias" in constants:
             channels, plane = (g.c, g.h * g.w) if self.flip else (g.o, g.p * g.q)
             index = np.tile(np.repeat(np.arange(channels), plane), g.n)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bounds.graph import Array, Graph, Node
 from bounds.kernels.base import Kernels
-from bounds.ops.base import AffineMap
+from bounds.ops.base import AffineMap, sign_of
 
 
 class DenseMap(AffineMap):
@@ -24,6 +24,7 @@ class DenseMap(AffineMap):
         self.weight = self.constant(weight)
         self._t = self.constant(np.ascontiguousarray(weight.T))
         self._abs_t = kernels.array(np.ascontiguousarray(np.abs(weight).T))
+        self.signs = sign_of(weight)
         self.set_bias(None if bias is None else np.tile(bias, lead))
 
     def apply(self, xs: Sequence[Any]) -> Any:
@@ -45,6 +46,7 @@ class DenseMap(AffineMap):
         out = copy(self)
         out.weight = constants["weight"]
         out._t, out._abs_t = out.weight.T, abs(out.weight).T
+        out.signs = None
         if "bias" in constants:
             out.bias = self.kernels.concat([constants["bias"]] * self.lead)
             out.bias_abs = abs(out.bias)

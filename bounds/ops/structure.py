@@ -10,7 +10,7 @@ import numpy as np
 
 from bounds.graph import Array, Graph, Node
 from bounds.kernels.base import Kernels
-from bounds.ops.base import AffineMap
+from bounds.ops.base import AffineMap, sign_of
 
 
 class ScaleMap(AffineMap):
@@ -23,6 +23,7 @@ class ScaleMap(AffineMap):
         self.separate = True
         self._scale = self.constant(flat)
         self._abs = kernels.array(np.abs(flat))
+        self.signs = sign_of(flat)
         self.set_bias(np.broadcast_to(shift, shape).reshape(-1))
 
     def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
@@ -32,6 +33,7 @@ class ScaleMap(AffineMap):
             for values in (constants["scale"], constants["shift"])
         )
         out._abs, out.bias_abs = abs(out._scale), abs(out.bias)
+        out.signs = None
         return out
 
     def apply(self, xs: Sequence[Any]) -> Any:
@@ -51,6 +53,7 @@ class AddMap(AffineMap):
         super().__init__(kernels, [size] * len(coefficients), size)
         self.terms = len(coefficients)
         self._c = self.constant(np.asarray(coefficients, dtype=np.float64))
+        self.signs = tuple(1 if c >= 0 else -1 for c in coefficients)
 
     def apply(self, xs: Sequence[Any]) -> Any:
         return self._combine(xs, list(self._c))
@@ -70,6 +73,8 @@ class AddMap(AffineMap):
 
 class TakeMap(AffineMap):
     """``y[i] = x[index[i]]``, or a constant where the index is -1."""
+
+    signs = (1,)
 
     def __init__(self, kernels: Kernels, index: Array, fill: Array | None, inner: int) -> None:
         index = index.reshape(-1).astype(np.intp)
@@ -102,6 +107,7 @@ class ConcatMap(AffineMap):
     def __init__(self, kernels: Kernels, shapes: Sequence[tuple[int, ...]], axis: int) -> None:
         sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
         super().__init__(kernels, sizes, sum(sizes))
+        self.signs = (1,) * len(sizes)
         starts = np.cumsum([0, *sizes])
         pieces = [np.arange(sizes[i]).reshape(s) + starts[i] for i, s in enumerate(shapes)]
         order = np.concatenate(pieces, axis=axis).reshape(-1)
@@ -122,6 +128,8 @@ class ConcatMap(AffineMap):
 
 class SumMap(AffineMap):
     """Sum over axes of the value (dropped from the shape)."""
+
+    signs = (1,)
 
     def __init__(self, kernels: Kernels, shape: tuple[int, ...], axes: Sequence[int]) -> None:
         rank = len(shape)

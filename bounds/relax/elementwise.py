@@ -20,6 +20,8 @@ from bounds.relax.scalar import ScalarFunction
 
 # an element is worth bounding backwards if its function leaves its chord by this share of its values
 _BENT = 2.0**-20
+# operands beyond this are bounded by constants
+_WIDE = 2.0**40
 # steps between the supporting lines kept per element; blocks of many elements make do with few
 _MANY, _FEW, _SMALL = 16, 2, 20_000
 
@@ -67,11 +69,11 @@ class ScalarRelaxation:
             return
         lo, hi = _ends(k, f, self.lo, self.hi)
         self.steps = steps = _MANY if lo.size <= _SMALL else _FEW
-        slopes = f.supporting(lo[None], hi[None], np.stack([lo, hi, lo / 2 + hi / 2]))
+        slopes = slopes_of(k, f, lo, hi, np.stack([lo, hi, lo / 2 + hi / 2]))
         first = [_single(s[0]) for s in slopes]
         rise = [_single((s[1] - s[0]) / steps) for s in slopes]
         place = np.arange(steps + 1)[:, None, None]
-        shifts = f.intercepts(lo[None], hi[None], *(a + b * place for a, b in zip(first, rise, strict=True)))
+        shifts = _intercepts(f, lo, hi, *(a + b * place for a, b in zip(first, rise, strict=True)))
         reach = np.maximum(np.abs(lo), np.abs(hi))
         sides: list[_Side] = []
         for i, outwards in ((0, -np.inf), (1, np.inf)):
@@ -176,23 +178,52 @@ def relax_scalar(
 ) -> ScalarRelaxation:
     """Relaxes on ``[lo, hi]`` (``D n``) with the lines that lie closest in the middle."""
     low, high = _ends(kernels, function, lo, hi)
-    slopes = function.supporting(low, high, low / 2 + high / 2)
+    slopes = slopes_of(kernels, function, low, high, low / 2 + high / 2)
     return ScalarRelaxation(
         kernels, function, lo, hi, lines_of(kernels, function, low, high, slopes), spreads=(spread,)
     )
+
+
+def slopes_of(
+    kernels: Kernels, function: ScalarFunction, lo: Array, hi: Array, at: Array
+) -> tuple[Array, Array]:
+    """Slopes of supporting lines, zero on very wide or unbounded intervals.
+
+    There a line is no better than the function's range, and a row with a slope of 1e-30 that meets an operand
+    of 1e38 (an exponential) is lost to rounding, or infinite. The account of underflows relies on it.
+    """
+    lower, upper = function.supporting(np.broadcast_to(lo, at.shape), np.broadcast_to(hi, at.shape), at)
+    if not kernels.precision.u:
+        return lower, upper
+    wide = ~(np.maximum(np.abs(lo), np.abs(hi)) < _WIDE)
+    return np.where(wide, 0.0, lower), np.where(wide, 0.0, upper)
 
 
 def lines_of(
     kernels: Kernels, function: ScalarFunction, lo: Array, hi: Array, slopes: tuple[Array, Array]
 ) -> Choice:
     """``(kl, ku, bl, bu)`` in the kernels' arrays: intercepts for the slopes, rounded outwards."""
-    low, high = function.intercepts(lo, hi, *slopes)
+    low, high = _intercepts(function, lo, hi, *slopes)
     return (
         kernels.array(slopes[0]),
         kernels.array(slopes[1]),
         downwards(kernels, low),
         upwards(kernels, high),
     )
+
+
+def _intercepts(
+    function: ScalarFunction, lo: Array, hi: Array, lower: Array, upper: Array
+) -> tuple[Array, Array]:
+    """The engine's intercepts; where a line is flat, the range is the tightest one."""
+    low, high = function.intercepts(
+        np.broadcast_to(lo, lower.shape), np.broadcast_to(hi, lower.shape), lower, upper
+    )
+    if np.any((lower == 0) | (upper == 0)):
+        below, above = function.range(lo, hi)
+        low = np.where((lower == 0) & (below > low), below, low)
+        high = np.where((upper == 0) & (above < high), above, high)
+    return low, high
 
 
 def scalar_range(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> tuple[Any, Any]:

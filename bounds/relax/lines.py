@@ -207,7 +207,10 @@ class Lines:
             for n, e in enumerate(self.part.exprs):
                 here = np.flatnonzero(number == n)
                 if e is not None and len(here):
-                    bound[here] = np.fmax(bound[here], _centred(e, k[here], left[here], right[here], sign))
+                    centred = _centred(e, k[here], left[here], right[here], sign)
+                    # a natural enclosure that is no number says that the function may be undefined there
+                    known = ~np.isnan(bound[here])
+                    bound[here] = np.where(known, np.fmax(bound[here], centred), np.nan)
             worst = np.minimum(worst, bound)
             left = right
         return worst

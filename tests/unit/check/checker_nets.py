@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from verifier.check.importer import combine
 from verifier.check.cells import extent
-from verifier.check.functions import Function
+from verifier.check.enclosure import INCREASING, ROUNDED
+from verifier.check.functions import Function, Step
+from verifier.check.importer import combine
 from verifier.check.network import Kind, Network, Node
 from verifier.check.state import Choices, Marks
 from verifier.spec.model import Case, NetworkRef, Property, Row, Variable
@@ -217,6 +218,45 @@ def value_at(function: Function, x: Fraction) -> Fraction:
     return known[-1]
 
 
+def plain_value(function: Function, x: Array) -> Array:
+    """Rounded evaluation in the precision of ``x``."""
+    known: list[Array] = []
+    for step in function:
+        a = [known[k] for k in step.args]
+        known.append(x if step.fn == "x" else _plain_step(step, a, x))
+    return known[-1]
+
+
+def _plain_step(step: Step, a: list[Array], like: Array) -> Array:
+    if step.fn == "const":
+        return np.full(like.shape, step.value, like.dtype)
+    if step.fn == "pow":
+        return np.power(a[0], like.dtype.type(step.value))
+    if step.fn in PLAIN:
+        return np.asarray(PLAIN[step.fn](*a)).astype(like.dtype)
+    if step.fn in ROUNDED:
+        return np.asarray(ROUNDED[step.fn][0](a[0])).astype(like.dtype)
+    return np.asarray(INCREASING[step.fn][0](a[0])).astype(like.dtype)
+
+
+PLAIN: Mapping[str, Callable[..., Any]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "neg": np.negative,
+    "abs": np.abs,
+    "relu": lambda a: np.maximum(a, 0),
+    "max": np.maximum,
+    "min": np.minimum,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "cosh": np.cosh,
+    "acos": np.arccos,
+    "zero": lambda a: a == 0,
+    "where": lambda c, a, b: np.where(c == 1, a, b),
+}
 EXACT: Mapping[str, Callable[..., Any]] = {
     "const": lambda value: value,
     "+": lambda _, a, b: a + b,
