@@ -12,7 +12,7 @@ import numpy as np
 
 from bounds.ball import Ball
 from bounds.domain import Objectives
-from bounds.graph import Graph
+from bounds.graph import UNMODELLED, Graph
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
@@ -38,6 +38,8 @@ from verifier.version import VERSION
 Watch = Callable[[Progress], None]
 # share of the machine's free memory that open subproblems may take when nobody says otherwise
 _MEMORY_SHARE = 0.3
+# subproblems tried where the network's rounding is unknown, and operators that a note names
+_HOPELESS, _NAMED = 64, 5
 
 
 # overflow is an ordinary event, a bound becomes infinite and proves nothing: users need not hear of it
@@ -106,6 +108,7 @@ class _Run:
     mark: float = field(default_factory=time.monotonic)
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
     counts: Settled = field(default_factory=Settled)
+    unmodelled: list[str] = field(default_factory=list[str])
     forward: bool = False
     shown: float = 0.0
 
@@ -123,6 +126,12 @@ class _Run:
             ledger.settle(np.ones((1, 0), dtype=bool))
         if all(c.empty for c in cases):
             self.notes.append("the input set is empty, so nothing can violate the property")
+        if self.options.semantics is Semantics.FLOAT32:
+            nodes = (n for n in problem.graph.nodes if n.roundings >= UNMODELLED)
+            self.unmodelled = list(dict.fromkeys(n.source for n in nodes))
+        if self.unmodelled:
+            names = ", ".join(self.unmodelled[:_NAMED]) + (", ..." if len(self.unmodelled) > _NAMED else "")
+            self.notes.append(f"float32 rounding is not modelled at: {names}; nothing is proved through them")
         tracer = TreeTracer() if self.certificate else None
         total, next_id = Outcome(), len(cases)
         for i in range(len(cases)):
@@ -189,24 +198,28 @@ class _Run:
                 ball=ball,
                 should_stop=self.budget.should_stop,
             )
-        budget = self.budget
-        if budget.domains is not None:
-            budget = Budget(
-                None,
-                budget.domains - total.bounded,
-                budget.memory,
-                budget.should_stop,
-                started=budget.started,
-            )
-            budget.deadline = self.budget.deadline
+        budget = self._budget(total.bounded)
         search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
         outcome = search.run(lo, hi, index)
         if case.partial and outcome.reason is UnknownReason.NONE:
             outcome.reason = UnknownReason.UNBOUNDED
+        if self.unmodelled and outcome.reason is UnknownReason.DOMAINS:
+            outcome.reason = UnknownReason.ROUNDING
         outcome.closed *= share
         self.counts.float64 += settler.counts.float64
         self.counts.exact += settler.counts.exact
         return outcome, search.next_id
+
+    def _budget(self, bounded: int) -> Budget:
+        """What is left of the budget when ``bounded`` subproblems are done."""
+        mine, most = self.budget, self.budget.domains
+        if self.unmodelled:  # splitting cannot make an infinite bound finite; a few boxes for what avoids it
+            most = min(_HOPELESS, _HOPELESS if most is None else most)
+        if most is None:
+            return mine
+        budget = Budget(None, most - bounded, mine.memory, mine.should_stop, started=mine.started)
+        budget.deadline = mine.deadline
+        return budget
 
     def _watcher(
         self, total: Outcome, share: float

@@ -35,6 +35,7 @@ class UnknownReason(enum.Enum):
     MEMORY = "the memory limit was reached; raise --memory"
     CANCELLED = "the run was cancelled"
     UNBOUNDED = "some inputs have no bounds: only counterexamples were looked for; bound every input"
+    ROUNDING = "the float32 rounding of some operators is not modelled; ask with --semantics real"
     PRECISION = "the open regions are too small for floating-point splitting"
 
 

@@ -95,6 +95,10 @@ class Search:
     # -------------------------------------------------------------- the search
     def run(self) -> Array:
         """The bounds."""
+        with np.errstate(all="ignore"):
+            return self._run()
+
+    def _run(self) -> Array:
         count, dtype = len(self.low), self.low.dtype
         least = np.full(count, _INF, dtype)  # of finished cells
         attained = np.full(count, _INF, dtype)
@@ -104,8 +108,7 @@ class Search:
             for end in (cells.left, cells.right):
                 np.minimum.at(attained, cells.element, end.value[1])
             gap = attained[cells.element] - bound
-            with np.errstate(all="ignore"):
-                open_ = (gap > self._negligible(cells)) & self._splittable(cells)
+            open_ = (gap > self._negligible(cells)) & self._splittable(cells)
             number = np.bincount(cells.element[open_], minlength=count)
             open_ &= (number <= _MOST_CELLS)[cells.element]
             np.minimum.at(least, cells.element[~open_], bound[~open_])
@@ -121,8 +124,7 @@ class Search:
             ends = [self.low, self.high]
         else:
             parts = np.linspace(0.0, 1.0, _START + 1)[1:-1]
-            with np.errstate(all="ignore"):
-                inner = [self.low * (1 - t) + self.high * t for t in parts]
+            inner = [self.low * (1 - t) + self.high * t for t in parts]
             between = [np.clip(np.where(np.isnan(v), 0.0, v), self.low, self.high) for v in inner]
             ends = [self.low, *between, self.high]
         element = np.arange(count)
@@ -142,14 +144,17 @@ class Search:
         if self.exact:
             return np.zeros(len(cells.element))
         noise = [end.value[1] - end.value[0] for end in (cells.left, cells.right)]
-        size = np.abs(cells.left.value[0]) + np.abs(self.k[cells.element] * cells.low)
+        size = np.abs(cells.left.value[0]) + np.abs(cells.right.value[0])
+        size = size + np.abs(self.k[cells.element]) * (np.abs(cells.low) + np.abs(cells.high))
         return 2 * np.maximum(*noise) + _NEAR * size
 
     # -------------------------------------------------------------- cells
     def _less(self, jet: Jet, element: Array, z: Interval) -> Interval:
         """Values of ``f - k z`` from those of f."""
         k = self.k[element]
-        return self.reals.sub(jet.v, self.reals.mul((k, k), z))
+        off = self.reals.mul((k, k), z)
+        flat = k == 0  # then nothing is rounded: the function's own limits hold exactly
+        return self.reals.sub(jet.v, (np.where(flat, 0, off[0]), np.where(flat, 0, off[1])))
 
     def _full(self, x: Interval, like: Array) -> Interval:
         lo, hi = (np.array(np.broadcast_to(v, like.shape), like.dtype) for v in x)

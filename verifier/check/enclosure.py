@@ -106,18 +106,24 @@ class Reals:
     def add(self, x: Interval, y: Interval) -> Interval:
         if is_zero(x) or is_zero(y):
             return y if is_zero(x) else x
-        return self._sum(x[0] + y[0], x[1] + y[1])
+        return self._sum(x[0], y[0], -_INF), self._sum(x[1], y[1], _INF)
 
     def neg(self, x: Interval) -> Interval:
         return -x[1], -x[0]
 
     def sub(self, x: Interval, y: Interval) -> Interval:
-        return self._sum(x[0] - y[1], x[1] - y[0])
+        return self._sum(x[0], -y[1], -_INF), self._sum(x[1], -y[0], _INF)
 
-    def _sum(self, lo: Array, hi: Array) -> Interval:
-        """A rounded sum that is 0 is exact; kinks and ends of domains often lie there."""
-        below, above = self.out(lo, hi)
-        return (lo, hi) if self.exact else (np.where(lo == 0, lo, below), np.where(hi == 0, hi, above))
+    def _sum(self, a: Array, b: Array, towards: float) -> Array:
+        """A sum rounded in one direction; sums without a rounding error (Knuth) stay as they are.
+
+        Kinks, jumps and ends of domains often lie at such sums.
+        """
+        total = a + b
+        if self.exact:
+            return total
+        kept = (total - a == b) & (total - b == a)
+        return np.where(kept, total, np.nextafter(total, towards))
 
     def mul(self, x: Interval, y: Interval) -> Interval:
         """The hull of the four corners, where 0 times no bound is 0."""

