@@ -33,6 +33,7 @@ _START = 2  # cells of an element
 _ROUNDS = 56
 _MOST_CELLS = 96  # open cells of an element; where there are more, it is not refined further
 _NEAR = 2.0**-46  # relative; a bound this close to an attained value is not improved
+_NARROW = 2.0**-50  # of an interval; cells are not cut finer
 _EXACT_ROUNDS = 8
 
 
@@ -109,6 +110,9 @@ class Search:
                 np.minimum.at(attained, cells.element, end.value[1])
             gap = attained[cells.element] - bound
             open_ = (gap > self._negligible(cells)) & self._splittable(cells)
+            if not self.exact:
+                whole = (self.high - self.low)[cells.element]
+                open_ &= cells.high - cells.low > _NARROW * whole
             number = np.bincount(cells.element[open_], minlength=count)
             open_ &= (number <= _MOST_CELLS)[cells.element]
             np.minimum.at(least, cells.element[~open_], bound[~open_])

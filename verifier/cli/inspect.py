@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bounds.errors import LimitExceeded, ModelInvalid, ModelUnsupported
 from verifier.cli.options import INPUT_FILE
+
+if TYPE_CHECKING:
+    from bounds.graph import Graph
+
+_SHOWN = 8  # loosely bounded nodes listed without --json
 
 
 @click.command("inspect")
@@ -62,12 +67,32 @@ def _lower(path: Path) -> tuple[dict[str, Any], str]:
     try:
         graph = load(path).graph
     except (ModelUnsupported, ModelInvalid, LimitExceeded) as error:
-        return {"neurons": None, "primitives": None}, str(error)
+        return {"neurons": None, "primitives": None, "functions": None, "loose": None}, str(error)
     primitives = Counter(node.op.value for node in graph.nodes)
+    functions: Counter[str] = Counter()
+    for node in graph.scalars:
+        functions[str(node.params["function"])] += node.size
     return {
         "neurons": sum(node.size for node in graph.relus),
         "primitives": dict(sorted(primitives.items())),
+        "functions": dict(sorted(functions.items())),
+        "loose": _loose(graph),
     }, ""
+
+
+def _loose(graph: Graph) -> list[dict[str, str]]:
+    """Nodes whose relaxation forgets something, and nodes that level ``float32`` cannot speak about."""
+    from bounds.graph import UNMODELLED
+
+    found: dict[str, str] = {}
+    for node in graph.products:
+        found[node.source] = "a product of two tensors is bounded as if they were independent"
+    for node in graph.nodes:
+        if node.roundings >= UNMODELLED:
+            found[node.source] = (
+                "its float32 rounding is not modelled: level float32 proves nothing through it"
+            )
+    return [{"node": name, "why": why} for name, why in found.items()]
 
 
 def _port(name: str, shape: str, element: str) -> dict[str, str]:
@@ -82,9 +107,13 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines.append(f"parameters  {facts['parameters']}")
     if facts["neurons"] is not None:
         lines.append(f"neurons     {facts['neurons']} (elements of Relu nodes after lowering)")
+        lines += [f"function    {size} of {text}" for text, size in facts["functions"].items()]
         lines.append("primitives  " + ", ".join(f"{n} {op}" for op, n in facts["primitives"].items()))
     lines.append("operators")
     for row in facts["operators"]:
         lines.append(f"  {row['count']:>5}  {row['name']}" + ("" if row["supported"] else "  NOT SUPPORTED"))
+    lines += [f"loose       {row['node']}: {row['why']}" for row in (facts["loose"] or [])[:_SHOWN]]
+    if facts["loose"] and len(facts["loose"]) > _SHOWN:
+        lines.append(f"loose       and {len(facts['loose']) - _SHOWN} more (see --json)")
     lines.append("supported   " + ("yes" if facts["supported"] else f"no: {facts['problem']}"))
     return lines
