@@ -262,7 +262,7 @@ class _Pass:
         relaxation.refined = tuple(refined)
         self.tape.relaxations.append(relaxation)
         self.intervals[step.slot] = (lo, hi)
-        if p.u and not isinstance(step, ReluStep):
+        if p.u and (not isinstance(step, ReluStep) or step.source in self.between):
             # underflow of coefficients, of intercepts, and on the way of both
             reach = [self._known(k.max0(k.maximum(abs(a), abs(b)))) for a, b in intervals]
             self.tape.eta = self.tape.eta + 4 * p.eta * (sum(reach) + 4 * step.size)

@@ -74,7 +74,7 @@ class Relaxation(Protocol):
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         """Per parameter ``R n``: how the chosen lines' help to the rows grows with it, at the values ``at``.
 
-        The bounds' derivatives are this times ``|arrived|``, a factor that steps are better off without.
+        The bounds' derivatives are this times ``|arrived|`` and a constant, which steps do without.
 
         Args:
             arrived: ``R n`` rows at the step's output.

@@ -9,6 +9,7 @@ The engine works in float64 NumPy arrays whichever backend asks; what it returns
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,11 @@ class ScalarRelaxation:
         sides: list[_Side] = []
         for i, outwards in ((0, -np.inf), (1, np.inf)):
             moved = np.moveaxis(shifts[i], 0, -1)
-            # interpolating rounds slopes and intercepts (neighbours differ by at most |rise| reach) by less
-            size = ((np.abs(first[i]) + steps * np.abs(rise[i])) * reach)[..., None] + np.abs(moved)
+            # interpolating rounds slopes, and intercepts relative to the larger neighbour, by less
+            near = np.abs(moved)
+            near[..., :-1] = np.maximum(near[..., :-1], np.abs(moved[..., 1:]))
+            near[..., 1:] = np.maximum(near[..., 1:], np.abs(moved[..., :-1]))
+            size = ((np.abs(first[i]) + steps * np.abs(rise[i])) * reach)[..., None] + near
             moved = moved + np.sign(outwards) * (16 * p.u * size + 4 * p.eta)
             moved = k.array(_directed(k, np.ascontiguousarray(moved), outwards))
             known = abs(moved[..., :-1]) + abs(moved[..., 1:]) < np.inf  # otherwise neither says anything
@@ -192,9 +196,10 @@ def slopes_of(
     There a line is no better than the function's range, and a row with a slope of 1e-30 that meets an operand
     of 1e38 (an exponential) is lost to rounding, or infinite. The account of underflows relies on it.
     """
-    lower, upper = function.supporting(np.broadcast_to(lo, at.shape), np.broadcast_to(hi, at.shape), at)
+    lo, hi, unknown = _finite(np.broadcast_to(lo, at.shape), np.broadcast_to(hi, at.shape))
+    lower, upper = function.supporting(lo, hi, np.where(unknown, lo, at))
     if not kernels.precision.u:
-        return lower, upper
+        return np.where(unknown, 0.0, lower), np.where(unknown, 0.0, upper)
     wide = ~(np.maximum(np.abs(lo), np.abs(hi)) < _WIDE)
     return np.where(wide, 0.0, lower), np.where(wide, 0.0, upper)
 
@@ -216,20 +221,32 @@ def _intercepts(
     function: ScalarFunction, lo: Array, hi: Array, lower: Array, upper: Array
 ) -> tuple[Array, Array]:
     """The engine's intercepts; where a line is flat, the range is the tightest one."""
-    low, high = function.intercepts(
-        np.broadcast_to(lo, lower.shape), np.broadcast_to(hi, lower.shape), lower, upper
-    )
+    lo, hi, unknown = _finite(np.broadcast_to(lo, lower.shape), np.broadcast_to(hi, lower.shape))
+    low, high = function.intercepts(lo, hi, lower, upper)
     if np.any((lower == 0) | (upper == 0)):
         below, above = function.range(lo, hi)
         low = np.where((lower == 0) & (below > low), below, low)
         high = np.where((upper == 0) & (above < high), above, high)
-    return low, high
+    return np.where(unknown, -np.inf, low), np.where(unknown, np.inf, high)
 
 
 def scalar_range(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> tuple[Any, Any]:
     """The function's values over ``[lo, hi]``, rounded outwards."""
-    low, high = function.range(*_ends(kernels, function, lo, hi))
+    lo, hi, unknown = _finite(*_ends(kernels, function, lo, hi))
+    low, high = function.range(lo, hi)
+    low, high = np.where(unknown, -np.inf, low), np.where(unknown, np.inf, high)
     return downwards(kernels, low), upwards(kernels, high)
+
+
+def _finite(lo: Array, hi: Array) -> tuple[Array, Array, Array]:
+    """Ends for the engine, and where they are stand-ins: infinities are no rationals, and say nothing."""
+    if lo.dtype != np.dtype(object):
+        return lo, hi, np.zeros(lo.shape, dtype=bool)
+    unknown, zero = (
+        ~np.isfinite(lo.astype(np.float64) - hi.astype(np.float64)),
+        np.array(Fraction(0), dtype=object),
+    )
+    return np.where(unknown, zero, lo), np.where(unknown, zero, hi), unknown
 
 
 def bends(kernels: Kernels, function: ScalarFunction, lo: Any, hi: Any) -> Any:

@@ -195,7 +195,7 @@ def test_outward_rounding_of_rationals() -> None:
 
 def test_property_coefficients_that_are_no_floats_are_charged() -> None:
     """With 1/3 the float row differs from the true one; the bound must stay below the truth."""
-    data = nets.model([nets.helper.make_node("Identity", ["x"], ["y"])], {}, [1, 1])
+    data = nets.model([nets.helper.make_node("Identity", ["x"], ["y"])], {}, [1])
     network = combine({"": data}, nets.make_property(1, 1, []))
     assert network.output == 0
     bounder = Bounder(network, FLOAT, float32=False, forward=False)
