@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import copy
 import io
+import itertools
 import logging
 import sys
 import time
@@ -253,30 +254,30 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def save(rows: list[Row], args: argparse.Namespace) -> str:
+    """Writes the results so far; returns the table."""
+    chosen = ("iterations", "repeats", "seed", "precision")
+    record = provenance(**{name: getattr(args, name) for name in chosen})
+    record["versions"]["auto_LiRPA"] = metadata.version("auto_LiRPA")
+    text = f"{table(rows)}\n{described(record)}, auto_LiRPA {record['versions']['auto_LiRPA']}\n"
+    write(args.name, record | {"rows": [asdict(r) for r in rows]}, text)
+    return text
+
+
 def main() -> int:
     args = parse()
     logging.getLogger("auto_LiRPA.utils").setLevel(logging.CRITICAL)
     rows: list[Row] = []
-    for threads in args.threads:
-        for recipe in RECIPES:
-            if recipe.name not in args.network:
-                continue
-            row = measure(network(recipe, args.cache), threads, args)
-            rows.append(row)
-            theirs, ours = (f"{r.mean:9.4f} in {r.seconds:7.3f} s" for r in (row.theirs, row.ours))
-            note = f"  NOT BELOW SAMPLES: {', '.join(row.violated)}" if row.violated else ""
-            print(f"{row.network:12} {threads} thread(s): auto_LiRPA {theirs}, ours {ours}{note}", flush=True)
-    settings = {
-        "iterations": args.iterations,
-        "repeats": args.repeats,
-        "seed": args.seed,
-        "precision": args.precision,
-    }
-    record = provenance(**settings)
-    record["versions"]["auto_LiRPA"] = metadata.version("auto_LiRPA")
-    text = f"{table(rows)}\n{described(record)}, auto_LiRPA {record['versions']['auto_LiRPA']}\n"
-    path = write(args.name, record | {"rows": [asdict(r) for r in rows]}, text)
-    print(f"\n{text}\nwritten to {path}")
+    text = ""
+    chosen = [r for r in RECIPES if r.name in args.network]
+    for threads, recipe in itertools.product(args.threads, chosen):
+        row = measure(network(recipe, args.cache), threads, args)
+        rows.append(row)
+        theirs, ours = (f"{r.mean:9.4f} in {r.seconds:7.3f} s" for r in (row.theirs, row.ours))
+        note = f"  NOT BELOW SAMPLES: {', '.join(row.violated)}" if row.violated else ""
+        print(f"{row.network:12} {threads} thread(s): auto_LiRPA {theirs}, ours {ours}{note}", flush=True)
+        text = save(rows, args)
+    print(f"\n{text}")
     return 1 if any("surebound" in name for r in rows for name in r.violated) else 0
 
 
