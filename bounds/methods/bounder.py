@@ -75,10 +75,18 @@ class BoundResult:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much to spend on a box: backward bounds for ambiguous neurons or not, slope steps on open rows."""
+    """How much to spend on a box.
+
+    Attributes:
+        refine: bound operands of nonlinear steps backwards.
+        iterations: steps of optimisation for open rows.
+        sharpen: such steps for the rows of intermediate bounds as well; a certificate has no place for their
+            parameters, so evidence of such bounds cannot be re-proved.
+    """
 
     refine: bool = True
     iterations: int = 6
+    sharpen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class BoxBounder:
             effort: instead of the options' one.
         """
         effort = effort or self.options.effort
-        rule = replace(self.rule, refine=effort.refine)
+        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)

@@ -22,7 +22,7 @@ from bounds.relax.envelope import envelope_slopes
 from bounds.relax.isolate import CORE, UNKNOWN
 from bounds.relax.lines import Lines, box_values, flipped, pairs, reduce_least
 from bounds.relax.model_rounding import model_error
-from bounds.relax.pieces import Piece
+from bounds.relax.pieces import MAX_PIECES, Piece
 from bounds.relax.segments import Partition, partition, pieces
 from bounds.relax.tables import SlopeTable
 
@@ -76,7 +76,8 @@ class ScalarFunction:
         """The partition by curvature (2) or monotonicity (1); grows with the intervals asked for."""
         part = self._partition(order)
         reach = _reach(lo, hi)
-        while self._window < min(reach, LARGEST_WINDOW) and self._given_up(part, lo, hi):
+        limit = min(reach, LARGEST_WINDOW)
+        while self._window < limit and len(part.boxes) <= MAX_PIECES and self._given_up(part, lo, hi):
             self._window = min(self._window * 2, LARGEST_WINDOW)
             self._pieces, self._partitions, self._table = None, {}, None
             part = self._partition(order)

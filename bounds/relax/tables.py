@@ -20,6 +20,7 @@ from bounds.relax.segments import Partition, Segment
 NODES = 1024
 NODES_MANY = 128  # per segment, when there are many
 MANY = 32
+TOO_MANY = 512  # segments: then there are no tables, and points are searched for
 REACH = 28.0  # of the coordinate: positions from e^-28 to 1 - e^-28
 STEEPEST = 2.0**100
 FAR = 2.0**7  # where unbounded segments end, for the table
@@ -42,7 +43,7 @@ class SlopeTable:
         self.row = np.zeros(n, dtype=np.intp)
         self.step = 2 * REACH / (self.nodes - 1)
         rows: list[Any] = []
-        for i in curved:
+        for i in curved if len(curved) <= TOO_MANY else ():
             self._add(part.segments[i], i, rows)
         self.coefficients = np.concatenate(rows) if rows else np.zeros((self.nodes, 4))
 

@@ -26,6 +26,9 @@ from verifier.spec.model import Case
 _EXACT_WORK = 400_000
 _EXACT_BOXES = 64
 _CHEAP = Effort(refine=False, iterations=6)
+# optimised intermediate bounds, and the multiply-adds that may go into them (some ten seconds)
+_SHARP = Effort(iterations=20, sharpen=10)
+_SHARP_WORK = 3e11
 
 
 @dataclass(slots=True)
@@ -108,6 +111,8 @@ class Settler:
             if (cheap.refuted | ~domains.open).all():
                 return cheap, [] if cheap.evidence is None else [(np.arange(len(domains)), cheap.evidence)]
         result = first.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
+        if effort is None and self._may_sharpen(result, domains):
+            result = first.bound(domains.lo, domains.hi, domains.open, should_stop, _SHARP)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)
         if unsure.any():
@@ -121,6 +126,16 @@ class Settler:
             if still.any():
                 self._ties(domains, result, index[still], evidence, should_stop)
         return result, evidence
+
+    def _may_sharpen(self, result: BoundResult, domains: Domains) -> bool:
+        """Whether optimised intermediate bounds are worth their time: with many inputs boxes are hardly split.
+
+        Certificates cannot hold their parameters yet, so a run that writes one does without.
+        """
+        if self.guide is not None or self.fast.rule.forward or self._options.evidence:
+            return False
+        work = 3.0 * result.refined * self.fast.plan.work * _SHARP.sharpen
+        return bool((domains.open & ~result.refuted).any()) and work <= _SHARP_WORK
 
     def _ties(
         self,

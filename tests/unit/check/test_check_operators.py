@@ -235,7 +235,8 @@ MODELS = [
     several("Max", [4], N("Sigmoid", ["x"], ["s"]), N("Tanh", ["x"], ["t"]), N("Max", ["s", "t"], ["y"])),
     several("Mul", [2, 3], N("ReduceSum", ["x"], ["s"]), N("Mul", ["x", "s"], ["m"]),
             N("Div", ["m", "s"], ["y"])),
-    several("Conv", [1, 2, 4, 4, 3], N("Conv", ["x", "k"], ["y"], pads=[1, 0, 1, 0, 1, 0]), k=w(3, 2, 2, 3, 2)),
+    several("Conv", [1, 2, 4, 4, 3], N("Conv", ["x", "k"], ["y"], pads=[1, 0, 1, 0, 1, 0]),
+            k=w(3, 2, 2, 3, 2)),
 ]  # fmt: skip
 
 
