@@ -518,7 +518,7 @@ def stored_choice(tape: Tape, index: int, dom: Any, parameters: Parameters) -> C
         return (steps(parameters.slopes[:, own]),)
     if isinstance(step, ProductStep):
         right = slice(plan.products + step.offset, plan.products + step.offset + step.size)
-        return steps(parameters.mixes[:, own]), steps(parameters.mixes[:, right])
+        return relaxation.choose(dom, (steps(parameters.mixes[:, own]), steps(parameters.mixes[:, right])))
     assert isinstance(step, ScalarStep)
     right = slice(plan.scalars + step.offset, plan.scalars + step.offset + step.size)
     lines = [k.array(parameters.lines[:, part].astype(np.float64)) for part in (own, right)]

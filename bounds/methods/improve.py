@@ -65,14 +65,21 @@ def improve(
     choices = [r.initial(dom) for r in tape.relaxations]
     record: list[Any] = [None] * len(choices)
     lower, a, pad = run(choices, record)
-    plain = best = Improved(lower, a, pad, list(choices))
+    plain = Improved(lower, a, pad, choices)
+    if not iterations:
+        return plain
+    # only parameters are kept on the way, what they imply is computed again in the end
+    counts = [r.parameters for r in tape.relaxations]
+    best = Improved(lower, a, pad, [c[:n] for c, n in zip(choices, counts, strict=True)])
     ascent = _Ascent(tape, dom, first)
     for t in range(iterations):
         choices = ascent.step(choices, a, record, t)
         record = [None] * len(choices)
         lower, a, pad = run(choices, record)
-        best = _better(k, Improved(lower, a, pad, choices), best)
-    if iterations and (stored or final) and tape.plan.scalars:
+        kept = [c[:n] for c, n in zip(choices, counts, strict=True)]
+        best = _better(k, Improved(lower, a, pad, kept), best)
+    best.choices = [r.choose(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
+    if (stored or final) and tape.plan.scalars:
         choices = [r.stored(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
         best = _better(k, Improved(*run(choices, record), choices), plain if stored else best)
     return best

@@ -78,7 +78,7 @@ def stored_parameters(tape: Tape, choices: list[Choice], rows: int) -> Parameter
             for held, part in zip(lines, choice[2:4], strict=True):
                 held.append(part)
         elif isinstance(relaxation, ProductRelaxation):
-            for held, part in zip(mixes, choice, strict=True):
+            for held, part in zip(mixes, choice[:2], strict=True):
                 held.append(part)
     return Parameters(
         _in_steps(_flat(tape, slopes, rows)),

@@ -20,7 +20,10 @@ from bounds.relax.relu import SLOPE_STEPS
 
 @dataclass(slots=True)
 class ProductRelaxation:
-    """``x in [xl, xu], y in [yl, yu]`` (``D n``); a choice is ``(r of the lower, r of the upper plane)``."""
+    """``x in [xl, xu], y in [yl, yu]`` (``D n``).
+
+    A choice is ``(r of the lower plane, r of the upper one, p, q, c of either)``.
+    """
 
     kernels: Kernels
     xl: Any
@@ -36,18 +39,19 @@ class ProductRelaxation:
         """Nothing to do."""
 
     def initial(self, dom: Any) -> Choice:
-        return tuple(self.kernels.take(r, dom) for r in self.mixes)
+        return self.choose(dom, tuple(self.kernels.take(r, dom) for r in self.mixes))
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
-        low, high = self._planes(dom, self.initial(dom) if choice is None else choice)
-        left, drop, mass = k.relax_lines(a, low[0], high[0], low[2], high[2])
-        right = k.relax_slopes(a, low[1], high[1])
+        px, py, pc, qx, qy, qc = (self.initial(dom) if choice is None else choice)[2:]
+        left, drop, mass = k.relax_lines(a, px, qx, pc, qc)
+        right = k.relax_slopes(a, py, qy)
         return Pushed((left, right), drop, k.precision.gamma(a.shape[1] + 2) * mass)
 
     def choose(self, dom: Any, parameters: Choice) -> Choice:
-        del dom
-        return tuple(self.kernels.on_grid(r, SLOPE_STEPS) for r in parameters)
+        mixes = tuple(self.kernels.on_grid(r, SLOPE_STEPS) for r in parameters)
+        low, high = self._planes(dom, mixes)
+        return (*mixes, *low, *high)
 
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         del choice  # planes are linear in the mixing parameters
@@ -62,9 +66,9 @@ class ProductRelaxation:
         return choice
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        del dom
         k, negative = self.kernels, arrived < 0
-        low, high = self._planes(dom, choice)
-        p, q, c = (k.where(negative, h, v) for v, h in zip(low, high, strict=True))
+        p, q, c = (k.where(negative, h, v) for v, h in zip(choice[2:5], choice[5:], strict=True))
         return p * at[0] + q * at[1] + c
 
     def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
@@ -99,7 +103,7 @@ class ProductRelaxation:
         rows, rho = k.where(known[:, None, :], rows, 0), k.where(known, rho, np.inf)
         return Form(rows, outward_form(k, rows, rho, rows.shape[1] - 1))
 
-    def _planes(self, dom: Any, choice: Choice) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    def _planes(self, dom: Any, mixes: Choice) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
         """Lower and upper plane ``(p, q, c)``: ``x y >= p x + q y + c`` (or ``<=``).
 
         Soundness: p and q are computed numbers off by at most 3u of the intervals' magnitudes X, Y, which
@@ -107,7 +111,7 @@ class ProductRelaxation:
         """
         k, p = self.kernels, self.kernels.precision
         xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
-        r, s = choice
+        r, s = mixes
         low = (r * yl + (1 - r) * yu, r * xl + (1 - r) * xu, -(r * xl * yl + (1 - r) * xu * yu))
         high = (s * yu + (1 - s) * yl, s * xl + (1 - s) * xu, -(s * xl * yu + (1 - s) * xu * yl))
         if not p.u:

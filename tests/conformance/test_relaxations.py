@@ -180,7 +180,7 @@ class RelaxationConformance:
 
     def check_stored(self, choice: Choice) -> None:
         """Parameters are whole 128ths."""
-        for share in choice:
+        for share in choice[:2]:  # what follows is derived from them
             assert (share * SLOPE_STEPS % 1 == 0).all()
 
     def test_push_is_the_direct_formula(self, kernels: NumpyKernels) -> None:

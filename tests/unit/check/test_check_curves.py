@@ -101,7 +101,7 @@ CLAIMS: dict[str, tuple[bytes, list[Any], list[Any], float, float]] = {
     "square": (network_of(N("Mul", ["x", "x"], ["y"]), shape=(1, 1)), [-1], [2], -1.3, 1e-9),
     "product": (network_of(SPLIT, N("Mul", ["a", "b"], ["y"])), [-1, 1], [2, 3], -4.2, -2.9999),
     "gelu": (nets.model([N("Gelu", ["x"], ["y"])], {}, [1, 1], opset=20), [-3], [1], -0.8, -0.1699),
-    "softmax": (SOFTMAX, [0, 0, 0], [1, 1, 1], 0.05, 0.15537),
+    "softmax": (SOFTMAX, [0, 0, 0], [1, 1, 1], 0.02, 0.15537),
     "quotient": (network_of(SPLIT, N("Div", ["a", "b"], ["y"])), [1, 2], [2, 4], 0.05, 0.25001),
     "staircase": (network_of(N("Floor", ["x"], ["y"]), shape=(1, 1)), [-0.5], [3.5], -1.6, -0.999),
     "two layers": (
