@@ -19,13 +19,13 @@ both arithmetics: ``gamma32(k) = k 2^-24 / (1 - k 2^-24)`` and ``eta32 = 2^-126`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from bounds.errors import CertificateRejected
 from verifier.check.network import Array
 
 
@@ -59,7 +59,7 @@ class Arithmetic:
         """A float64 array in this arithmetic, without any change of value."""
         if not self.exact or a.dtype == object:
             return a
-        return np.asarray(np.frompyfunc(Fraction, 1, 1)(a), object)
+        return np.asarray(np.frompyfunc(_rational, 1, 1)(a), object)
 
     def number(self, value: float) -> Any:
         """A float in this arithmetic, unchanged."""
@@ -78,17 +78,24 @@ class Arithmetic:
 
     def gamma32(self, k: int) -> Any:
         """``gamma_k`` of float32."""
-        if k >= 1 << 23:
-            raise CertificateRejected("float32", f"a sum of {k} terms is too long for any bound in float32")
+        assert k < TOO_MANY
         return self.above(Fraction(k, (1 << 24) - k))
 
 
+TOO_MANY = 1 << 23  # roundings of which nothing is known
 ETA32 = 2.0**-126
 LARGEST_SUM = 2.0**127  # magnitudes that add up to no more cannot overflow float32, however they are rounded
 
 
-def float_above(value: Fraction) -> float:
-    """The smallest float64 that is not below ``value``."""
+def _rational(value: float) -> Any:
+    """The same number; infinities, which stand for "no bound", stay floats."""
+    return value if math.isinf(value) else Fraction(value)
+
+
+def float_above(value: Any) -> float:
+    """The smallest float64 that is not below ``value`` (a fraction, or an infinity)."""
+    if isinstance(value, float) and math.isinf(value):
+        return value
     try:
         nearest = float(value)
     except OverflowError:
@@ -96,6 +103,6 @@ def float_above(value: Fraction) -> float:
     return nearest if Fraction(nearest) >= value else float(np.nextafter(nearest, np.inf))
 
 
-def float_below(value: Fraction) -> float:
+def float_below(value: Any) -> float:
     """The largest float64 that is not above ``value``."""
     return -float_above(-value)

@@ -19,9 +19,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from bounds.errors import CertificateRejected
-from verifier.check.arithmetic import ETA32, LARGEST_SUM, Arithmetic, float_above
-from verifier.check.network import UNMODELLED, Array, Dense, Kind, Network, Take
+from verifier.check.arithmetic import ETA32, LARGEST_SUM, TOO_MANY, Arithmetic, float_above
+from verifier.check.network import Array, Chain, Dense, Kind, Network, Take
 from verifier.check.nonlinear import Context, Curve, Product, Rectifier, Relaxed
 from verifier.check.rounding import model_error
 from verifier.check.state import (
@@ -33,9 +32,14 @@ from verifier.check.state import (
     Marks,
     Rows,
     State,
+    backward,
     dot,
     forward,
+    indicator,
     middle,
+    sign_of,
+    unbounded,
+    weigh,
     without_nan,
 )
 from verifier.spec.model import Ball
@@ -77,15 +81,18 @@ class Bounder:
         k = max((sum(m.roundings for m in chain) for _, chain in node.terms), default=0)
         k += max(0, len(terms) - 1) + (node.size if node.bias is not None else 0)
         model, floor = to.number(node.error), 0
-        if self.float32 and node.roundings and node.kind is Kind.AFFINE:
+        affine = node.kind is Kind.AFFINE
+        blind = self.float32 and affine and node.roundings >= TOO_MANY
+        if self.float32 and node.roundings and affine and not blind:
             model = (model + to.gamma32(node.roundings)) * to.slack
             floor = to.number(node.roundings * ETA32)
         bias = None if node.bias is None else to.array(node.bias)
         moves = bias is None and len(terms) == 1 and all(isinstance(m, Take) for m in terms[0][1])
         absolute = None if bias is None else np.abs(bias)
-        return Affine(
-            tuple(terms), bias, absolute, to.gamma(k) if k else 0, model, floor, moves and not model
-        )
+        signs = tuple(sign_of(chain) for _, chain in node.terms)
+        signs = signs if all(signs) and model < 1 else ()
+        ours, moves = to.gamma(k) if k else 0, moves and not model and not blind
+        return Affine(tuple(terms), bias, absolute, ours, model, floor, blind, signs, moves)
 
     # -------------------------------------------------------------- intervals, forwards
     def run(
@@ -95,7 +102,7 @@ class Bounder:
 
         ``choice`` holds the boxes' own lines; step 3 bounds the elements in ``marks``, or none.
         """
-        state = State()
+        state, formed = State(), self.forward
         for i, node in enumerate(self.network.nodes):
             pad: Array | None = None
             if node.kind is Kind.INPUT:
@@ -104,7 +111,9 @@ class Bounder:
                 lo, hi, pad = self._affine_interval(state, i)
             else:
                 lo, hi, pad = self._nonlinear(state, i, choice, marks)
-            if self.forward:
+            # forms of what has no bound would have to be told from numbers in exact arithmetic
+            formed = formed and not (self.arithmetic.exact and (unbounded(lo) | unbounded(hi)).any())
+            if formed:
                 form = self._form(state, i, pad, low, high)
                 state.forms.append(form)
                 least, most = self._range(form, low, high)
@@ -112,7 +121,8 @@ class Bounder:
             for store, value in ((state.low, lo), (state.high, hi), (state.mag, np.maximum(-lo, hi))):
                 store.append(value)
             state.pad.append(None if pad is None else Cost(pad))
-            state.floor.append(self.arithmetic.tiny * (1 + state.mag[i].max(axis=0).sum()))
+            known = np.where(unbounded(state.mag[i]), 0, state.mag[i])
+            state.floor.append(self.arithmetic.tiny * (1 + known.max(axis=0).sum()))
         return state
 
     def _nonlinear(
@@ -130,7 +140,9 @@ class Bounder:
         lo, hi = without_nan(to, *relaxed.interval())
         if pad is None:
             return lo, hi, None
-        slip = pad * (1 + 8 * to.u) + 8 * to.u * np.maximum(np.abs(lo), np.abs(hi))
+        slip = pad * (1 + 8 * to.u)
+        if not to.exact:
+            slip = slip + 8 * to.u * np.maximum(np.abs(lo), np.abs(hi))
         return *without_nan(to, lo - slip, hi + slip), pad
 
     @staticmethod
@@ -143,20 +155,21 @@ class Bounder:
         low, high = intervals[0]
         mag = np.maximum(-low, high)
         rounds = self.float32 and node.roundings > 0
-        if rounds and node.roundings >= UNMODELLED:
-            raise CertificateRejected("float32", f"how the operator of '{node.name}' rounds is not known")
+        nothing = np.full(low.shape, np.inf, to.dtype)
         if node.kind is Kind.RELU:
             return Rectifier(context, low, high, mag), None
         if node.kind is Kind.SCALAR:
-            pad = to.array(model_error(node.function, *to.outwards(low, high))) if rounds else None
-            return Curve(context, node.function, low, high, mag), pad
+            curve = Curve(context, node.function, low, high, mag)
+            if not rounds or node.roundings >= TOO_MANY:
+                return curve, nothing if rounds else None
+            return curve, to.array(model_error(node.function, *to.outwards(low, high)))
         product = Product(context, intervals[0], intervals[1])
-        if not rounds:
-            return product, None
+        if not rounds or node.roundings >= TOO_MANY:
+            return product, nothing if rounds else None
         size = mag * np.maximum(-intervals[1][0], intervals[1][1])
-        if not np.all(size <= LARGEST_SUM):
-            raise CertificateRejected("float32", f"a product at '{node.name}' may overflow")
-        return product, (size * to.gamma32(node.roundings) + to.number(node.roundings * ETA32)) * to.slack
+        fits = np.asarray(size <= LARGEST_SUM, bool)  # else it may overflow
+        error = np.where(fits, size, 0) * to.gamma32(node.roundings) + to.number(node.roundings * ETA32)
+        return product, np.where(fits, error * to.slack, nothing)
 
     def _affine_interval(self, state: State, i: int) -> tuple[Array, Array, Array | None]:
         """``L mid + b -+ (|L| rad + pad)``.
@@ -164,29 +177,79 @@ class Bounder:
         With S = |L| mag + |b|, our own rounding of centre and radius is at most ``ours * S + tiny``,
         as |mid| + rad <= mag up to roundings that ``ours`` has to spare; the model's is ``model * S +
         floor``. Together: ``pad``. The three last additions round relative to at most 2 S + pad.
+        An element that reads an unbounded one has no bounds, and at level ``float32`` neither has one whose
+        partial sums, bounded by S, might overflow.
         """
-        a, u = self.affine[i], self.arithmetic.u
+        a, to = self.affine[i], self.arithmetic
         if a.moves:
             ((source, chain, _),) = a.terms
             return forward(chain, state.low[source]), forward(chain, state.high[source]), None
         shape = (len(state.low[0]), self.network.nodes[i].size)
-        centre, radius, size = (np.zeros(shape, self.arithmetic.dtype) for _ in range(3))
+        centre, radius, size = (np.zeros(shape, to.dtype) for _ in range(3))
+        lost = np.full(shape, a.blind)
         for source, chain, absolute in a.terms:
-            mid, rad = middle(self.arithmetic, state.low[source], state.high[source])
+            low, high, open_ = self._bounded(state.low[source], state.high[source])
+            lost = lost | self._reads(chain, open_)
+            mid, rad = middle(to, low, high)
             centre = centre + forward(chain, mid)
             radius = radius + forward(absolute, rad)
-            size = size + forward(absolute, state.mag[source])
+            size = size + forward(absolute, np.maximum(-low, high))
         if a.bias is not None and a.absolute_bias is not None:
             centre, size = centre + a.bias, size + a.absolute_bias
-        if self.float32 and self.network.nodes[i].roundings and not np.all(size <= LARGEST_SUM):
-            # the rounding model holds while no partial sum overflows; S bounds them all
-            raise CertificateRejected("float32", f"a sum at node {i} of the normal form may overflow")
-        if self.arithmetic.exact and not a.model:
-            return centre - radius, centre + radius, None
-        pad = (size * (a.ours + a.model) + (a.floor + self.arithmetic.tiny)) * self.arithmetic.slack
-        radius = radius + pad
-        radius = radius + 8 * u * (size + radius)
-        return *without_nan(self.arithmetic, centre - radius, centre + radius), pad
+        if self.float32 and self.network.nodes[i].roundings:
+            lost = lost | ~np.asarray(size <= LARGEST_SUM, bool)
+        pad: Array | None = None
+        if not to.exact or a.model or lost.any():
+            spent = (size * (a.ours + a.model) + (a.floor + to.tiny)) * to.slack
+            radius = radius + spent
+            radius = radius + 8 * to.u * (size + radius)
+            pad = np.where(lost, np.inf, spent)
+        low, high = without_nan(to, centre - radius, centre + radius)
+        low, high = np.where(lost, -np.inf, low), np.where(lost, np.inf, high)
+        if a.signs and not a.blind:
+            low = np.maximum(low, self._end(state, i, lower=True))
+            high = np.minimum(high, self._end(state, i, lower=False))
+        return low, high, pad
+
+    def _end(self, state: State, i: int, *, lower: bool) -> Array:
+        """One end of an affine node by itself, which is possible where each term's weights have one sign.
+
+        The value, and the model's rounded value too (its error is less than the value's magnitude), grows or
+        falls with every element of a term; so rounding is charged at this end's own magnitude.
+        """
+        a, to = self.affine[i], self.arithmetic
+        shape = (len(state.low[0]), self.network.nodes[i].size)
+        value, size = (np.zeros(shape, to.dtype) for _ in range(2))
+        lost = np.zeros(shape, bool)
+        for (source, chain, absolute), sign in zip(a.terms, a.signs, strict=True):
+            end = state.low[source] if (sign > 0) is lower else state.high[source]
+            end, _, open_ = self._bounded(end, end)
+            lost = lost | self._reads(chain, open_)
+            value, size = value + forward(chain, end), size + forward(absolute, np.abs(end))
+        if a.bias is not None and a.absolute_bias is not None:
+            value, size = value + a.bias, size + a.absolute_bias
+        if self.float32 and self.network.nodes[i].roundings:
+            lost = lost | ~np.asarray(size <= LARGEST_SUM, bool)
+        error = (size * (a.ours + a.model) + (a.floor + to.tiny)) * to.slack
+        error = error + 8 * to.u * (size + error)
+        found = value - error if lower else value + error
+        nothing = -np.inf if lower else np.inf
+        return np.where(lost | np.asarray(found != found, bool), nothing, found)
+
+    @staticmethod
+    def _bounded(low: Array, high: Array) -> tuple[Array, Array, Array | None]:
+        """The interval with zeros where it is unbounded, and where that is (None: nowhere)."""
+        open_ = unbounded(low) | unbounded(high)
+        if not open_.any():
+            return low, high, None
+        return np.where(open_, 0, low), np.where(open_, 0, high), open_
+
+    @staticmethod
+    def _reads(chain: Chain, open_: Array | None) -> Array:
+        """Which results of a chain read any of the given elements."""
+        if open_ is None:
+            return np.asarray(False)
+        return forward(indicator(chain), open_.astype(np.float64)) > 0
 
     # -------------------------------------------------------------- affine forms, forwards
     def _form(self, state: State, i: int, pad: Array | None, low: Array, high: Array) -> Form:
@@ -303,7 +366,22 @@ class Bounder:
                 self._through_affine(state, rows, i, a)
             else:
                 self._through_nonlinear(state, rows, i, a, choice)
-        return self._concretise(state, rows)
+        found = self._concretise(state, rows)
+        return np.where(np.asarray(found != found, bool), -np.inf, found)  # a NaN proves nothing
+
+    def direct(self, state: State, rows: Rows) -> Array:
+        """Lower bounds (R,) of packed rows by the intervals of what they read."""
+        to = self.arithmetic
+        total, error = rows.constant, rows.error
+        for i, a in rows.parts.items():
+            ends = np.where(np.asarray(a > 0, bool), state.low[i][rows.box], state.high[i][rows.box])
+            used, open_ = np.asarray(a != 0, bool), unbounded(ends)
+            known = dot(a, np.where(used & ~open_, ends, 0))
+            total = total + np.where((used & open_).any(axis=1), -np.inf, known)
+            if not to.exact:
+                error = error + to.gamma(a.shape[1] + 2) * weigh(a, state.mag[i][rows.box]) + to.tiny
+        found = total - error if to.exact else self._least(total, total * 0, error, rows)
+        return np.where(np.asarray(found != found, bool), -np.inf, found)
 
     def _through_affine(self, state: State, rows: Rows, i: int, a: Array) -> None:
         """A z becomes A L z' + A b.
@@ -317,11 +395,14 @@ class Bounder:
         if node.bias is not None:
             self._add_constant(rows, a @ node.bias)
         for source, chain, _ in node.terms:
-            part = a
-            for m in reversed(chain):
-                part = m.backward(part)
+            part = backward(chain, a)
             if node.ours:
                 rows.error += state.floor[source]
+            open_ = unbounded(state.mag[source])
+            if open_.any() and not self.arithmetic.exact:
+                # of what has no bound, not even a coefficient that underflows may be neglected
+                touched = backward(indicator(chain), np.asarray(a != 0, np.float64)) > 0
+                rows.error += np.where((touched & open_[rows.box]).any(axis=1), np.inf, 0.0)
             self._add_part(state, rows, source, part)
 
     def _through_nonlinear(self, state: State, rows: Rows, i: int, a: Array, choice: Choices | None) -> None:
@@ -340,7 +421,7 @@ class Bounder:
         if known is not None:
             part = known + part
             if not self.arithmetic.exact:
-                rows.error += self.arithmetic.gamma(0) * (np.abs(part) @ state.mag[source].max(axis=0))
+                rows.error += self.arithmetic.gamma(0) * weigh(part, state.mag[source].max(axis=0))
                 rows.error += state.floor[source]
         rows.parts[source] = part
 
@@ -352,10 +433,8 @@ class Bounder:
         """Adds ``|A| . cost``: per row's box where it matters, else with the block's largest cost."""
         if cost is None:
             return
-        if self.float32 or self.arithmetic.exact:
-            rows.error += dot(np.abs(a), cost.each[rows.box]) + self.arithmetic.tiny
-        else:
-            rows.error += np.abs(a) @ cost.peak + self.arithmetic.tiny
+        each = self.float32 or self.arithmetic.exact or unbounded(cost.peak).any()
+        rows.error = rows.error + weigh(a, cost.each[rows.box] if each else cost.peak) + self.arithmetic.tiny
 
     def _concretise(self, state: State, rows: Rows) -> Array:
         """The least value over the input box, minus every error."""

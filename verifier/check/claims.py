@@ -122,7 +122,8 @@ def _prove_block(
     lines = Choices(arrays["ev_slopes"], arrays["ev_lines"], arrays["ev_mixes"])
     for part in bounder.chunks(len(rows), 1):
         packed = property_rows(bounder, rows[part], box[part], state.mag)
-        found = bounder.minimum(state, packed, lines[evidence[part]])
+        direct = bounder.direct(state, packed)
+        found = np.maximum(bounder.minimum(state, packed, lines[evidence[part]]), direct)
         strict = np.array([row.strict for row in rows[part]], bool)
         proved = np.where(strict, found >= 0, found > 0).astype(bool)  # a NaN is not proved
         if not proved.all():
@@ -259,7 +260,9 @@ def _prove_point(network: Network, rows: Sequence[Row], x: Sequence[Fraction]) -
             for r in rows
         ]
         box = np.zeros(len(rows), np.int64)
-        found = bounder.minimum(state, property_rows(bounder, opposite, box, state.mag), None)
+        packed = property_rows(bounder, opposite, box, state.mag)
+        direct = bounder.direct(state, packed)
+        found = np.maximum(bounder.minimum(state, packed, None), direct)
     for row, least in zip(rows, found.tolist(), strict=True):
         if not (least > 0 if row.strict else least >= 0):
             reject("witness", "a row is not proved to hold at the witness over the reals")

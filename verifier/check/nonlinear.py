@@ -12,12 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from bounds.errors import CertificateRejected
 from verifier.check.arithmetic import Arithmetic
 from verifier.check.cells import least
 from verifier.check.functions import Function, call, rational
 from verifier.check.network import Array
-from verifier.check.state import Choices, Cost, Form, Layout, dot, middle
+from verifier.check.state import Choices, Form, Layout, dot, middle, unbounded, weigh
 
 SLOPE_UNIT = 128
 
@@ -73,14 +72,19 @@ class Rectifier:
 
     def __init__(self, context: Context, low: Array, high: Array, mag: Array) -> None:
         self.context, to = context, context.to
-        self.low, self.high = low, high
-        active, idle = low >= 0, high <= 0
+        self.low, self.high, self.mag = low, high, mag
+        active, idle = np.asarray(low >= 0, bool), np.asarray(high <= 0, bool)
         self.ambiguous = ~(active | idle)
-        gap = np.where(self.ambiguous, high - low, 1)
-        self.slope = np.where(self.ambiguous, np.minimum(high / gap, 1), np.where(active, 1, 0))
-        shift = np.maximum(-self.slope * low, high - self.slope * high) + 8 * to.u * gap + 2 * to.tiny
-        self.shift = np.where(self.ambiguous, shift, 0)
-        self.cost = Cost(to.gamma(0) * mag + to.gamma(low.shape[1]) * self.shift + to.tiny)
+        # without an end there is no chord: the constant line at the top then, whatever that is
+        open_ = (unbounded(low) | unbounded(high)) & self.ambiguous
+        chord = self.ambiguous & ~open_
+        l, h = np.where(chord, low, 0), np.where(chord, high, 0)
+        gap = np.where(chord, h - l, 1)
+        self.slope = np.where(chord, np.minimum(h / gap, 1), np.where(active, 1, 0))
+        shift = np.maximum(-self.slope * l, h - self.slope * h) + 8 * to.u * gap + 2 * to.tiny
+        self.shift = np.where(chord, shift, np.where(open_, np.maximum(high, 0), 0))
+        known = np.where(unbounded(self.shift), 0, self.shift)
+        self.cost = None if to.exact else to.gamma(0) * mag + to.gamma(low.shape[1]) * known + to.tiny
 
     def interval(self) -> tuple[Array, Array]:
         return np.maximum(self.low, 0), np.maximum(self.high, 0)
@@ -93,11 +97,15 @@ class Rectifier:
             chosen = c.part(c.choice.slopes)[box]
         else:
             chosen = (self.low[box] >= 0) * np.intp(SLOPE_UNIT)
-        positive = np.maximum(a, 0)
-        negative = a - positive  # exact: one of the two is 0
-        part = positive * c.table[chosen] + negative * self.slope[box]
-        error = np.abs(a) @ self.cost.peak if not c.to.exact else a.sum(axis=1) * 0
-        return Pushed((part,), dot(negative, self.shift[box]), error)
+        negative = np.minimum(a, 0)
+        slopes = np.where(np.asarray(a < 0, bool), self.slope[box], c.table[chosen])
+        part, used = a * slopes, np.asarray((a != 0) & (slopes != 0), bool)
+        error = a.sum(axis=1) * 0
+        if self.cost is not None:
+            open_ = unbounded(self.mag)
+            error = np.abs(a) @ np.where(open_, 0, self.cost).max(axis=0)
+            error = error + np.where((used & open_[box]).any(axis=1), np.inf, 0.0)
+        return Pushed((part,), -weigh(negative, self.shift[box]), error)
 
     def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:
         """``relu(z)`` is in ``s z + [0, shift]``: for 0 <= s <= 1 the line s z lies below relu."""
@@ -117,12 +125,12 @@ def intercepts(to: Arithmetic, f: Function, low: Array, high: Array, slope: Arra
     """
     if not to.exact or not low.size:
         return least(f, low, high, slope, exact=False)
-    if rational(f):
-        return least(f, low, high, slope, exact=True)
-    found = least(f, *to.outwards(low, high), slope.astype(np.float64), exact=False)
-    if not np.isfinite(found).all():
-        raise CertificateRejected("exact", "a function has no bound on a box; only floats may say so")
-    return to.array(found)
+    exactly = ~(unbounded(low) | unbounded(high)) & rational(f)
+    found = np.empty(low.shape, object)
+    found[exactly] = least(f, low[exactly], high[exactly], slope[exactly], exact=True)
+    low, high = to.outwards(low[~exactly], high[~exactly])
+    found[~exactly] = to.array(least(f, low, high, slope[~exactly].astype(np.float64), exact=False))
+    return found
 
 
 class Curve:
@@ -180,9 +188,13 @@ class Curve:
                 shift[mask] = self._of_rows(slope[mask], box, mask, above=above)
         shift = np.where(used, shift, 0)
         part, size = a * slope, np.abs(a)
-        error = to.gamma(0) * dot(np.abs(part), self.mag[box]) + to.gamma(a.shape[1]) * dot(
-            size, np.abs(shift)
-        )
+        error = size.sum(axis=1) * 0
+        if not to.exact:
+            moves = np.asarray(used & (slope != 0), bool)
+            error = to.gamma(0) * weigh(part, self.mag[box], moves) + to.gamma(a.shape[1]) * weigh(
+                a, np.abs(shift)
+            )
+        # never two infinities of different sign: lines have no bound below, or none above
         return Pushed((part,), dot(a, shift), error)
 
     def _of_rows(self, slope: Array, box: Array, mask: Array, *, above: bool) -> Array:
@@ -236,16 +248,20 @@ class Product:
 
     def interval(self) -> tuple[Array, Array]:
         to = self.context.to
-        corners = [a * b for a in self.x for b in self.y]
+        corners = [np.where((a == 0) | (b == 0), 0, a * b) for a in self.x for b in self.y]
         low, high = corners[0], corners[0]
         for corner in corners[1:]:
             low, high = np.minimum(low, corner), np.maximum(high, corner)
+        if to.exact:
+            return low, high
         return low - (to.gamma(0) * np.abs(low) + to.tiny), high + (to.gamma(0) * np.abs(high) + to.tiny)
 
     def _plane(self, box: Array, r: Array, above: Array) -> tuple[Array, Array, Array, Array]:
         """Slopes p and q, the intercept, and the size of ``p x`` and ``q y``; all (R, n)."""
         to = self.context.to
-        xl, xu, yl, yu = (v[box] for v in (*self.x, *self.y))
+        ends = [v[box] for v in (*self.x, *self.y)]
+        open_ = np.logical_or.reduce([unbounded(v) for v in ends])
+        xl, xu, yl, yu = (np.where(open_, 0, v) for v in ends)
         rest = 1 - r
         p = np.where(above, r * yu + rest * yl, r * yl + rest * yu)
         q = r * xl + rest * xu
@@ -259,11 +275,11 @@ class Product:
                 value = np.where(above, value + slip, value - slip)
                 if found is None:
                     found = value
-                else:  # a NaN stays, and proves nothing
+                else:
                     found = np.where(above, np.maximum(found, value), np.minimum(found, value))
         assert found is not None
         size = np.abs(p) * np.maximum(-xl, xu) + np.abs(q) * np.maximum(-yl, yu)
-        return p, q, found, size
+        return p, q, np.where(open_, np.where(above, np.inf, -np.inf), found), size
 
     def _mixes(self, box: Array, choice: Choices | None) -> tuple[Array, Array]:
         """Of lower and upper planes, for every row; even ones where there is no choice."""
@@ -282,7 +298,9 @@ class Product:
         p, q, shift, size = self._plane(box, c.table[np.where(negative, upper, lower)], negative)
         p, q, shift, size = (np.where(used, v, 0) for v in (p, q, shift, size))
         n = a.shape[1]
-        error = to.gamma(0) * dot(np.abs(a), size) + to.gamma(n) * dot(np.abs(a), np.abs(shift))
+        error = to.gamma(0) * dot(np.abs(a), size)
+        if not to.exact:
+            error = error + to.gamma(n) * weigh(a, np.abs(shift))
         return Pushed((a * p, a * q), dot(a, shift), error)
 
     def form(self, forms: tuple[Form, ...], floor: Array) -> tuple[Array, Array, Array]:

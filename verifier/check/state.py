@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verifier.check.arithmetic import Arithmetic
-from verifier.check.network import Array, Chain, Kind, Network
+from verifier.check.network import Adjoint, Array, Chain, Kind, Network, Take
 
 if TYPE_CHECKING:
     from verifier.check.nonlinear import Relaxed
@@ -28,6 +28,8 @@ class Affine:
     ours: Any  # relative rounding error of our own arithmetic at this node
     model: Any  # relative error of the model: inexact weights, float32 rounding
     floor: Any  # absolute part of the latter
+    blind: bool  # nothing is known about the model's rounding
+    signs: tuple[int, ...]  # of all weights of each term, where every term has one
     moves: bool  # nothing but a movement of data: exact
 
 
@@ -123,6 +125,44 @@ def forward(chain: Chain, x: Array) -> Array:
     for m in chain:
         x = m.forward(x)
     return x
+
+
+def backward(chain: Chain, a: Array) -> Array:
+    """Rows over the chain's results as rows over what it reads."""
+    for m in reversed(chain):
+        a = m.backward(a)
+    return a
+
+
+def unbounded(x: Array) -> Array:
+    """Where there is no bound; in either arithmetic infinities are floats."""
+    return np.asarray(np.abs(x) == np.inf, bool)
+
+
+def weigh(a: Array, cost: Array, used: Array | None = None) -> Array:
+    """``sum |a| cost`` row by row, where 0 times no bound is 0; ``used`` says what is not 0 (``a != 0``)."""
+    open_ = unbounded(cost)
+    if not open_.any():
+        return np.abs(a) @ cost if cost.ndim == 1 else dot(np.abs(a), cost)
+    used = np.asarray(a != 0, bool) if used is None else used
+    known = np.abs(a) * np.where(open_, 0, cost)
+    return known.sum(axis=1) + np.where((used & open_).any(axis=1), np.inf, 0.0)
+
+
+def sign_of(chain: Chain) -> int:
+    """1 or -1 if all weights of a chain are of one sign (or 0), else 0."""
+    sign = 1
+    for m in chain:
+        while isinstance(m, Adjoint):
+            m = m.inner
+        if not isinstance(m, Take):
+            sign *= 1 if np.all(m.weight >= 0) else -1 if np.all(m.weight <= 0) else 0
+    return sign
+
+
+def indicator(chain: Chain) -> Chain:
+    """The chain with 1 for every weight that is not 0."""
+    return tuple(m.with_weights(lambda w: np.asarray(w != 0, np.float64)) for m in chain)
 
 
 def dot(a: Array, b: Array) -> Array:

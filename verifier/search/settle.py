@@ -8,6 +8,7 @@ with equality) is tried in exact rational arithmetic while the network is small.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
+from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
 from verifier.problem import exact_array
@@ -112,7 +114,8 @@ class Settler:
                 return cheap, [] if cheap.evidence is None else [(np.arange(len(domains)), cheap.evidence)]
         result = first.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
         if effort is None and self._may_sharpen(result, domains):
-            result = first.bound(domains.lo, domains.hi, domains.open, should_stop, _SHARP)
+            with suppress(Stopped):  # what is known already stands
+                result = first.bound(domains.lo, domains.hi, domains.open, should_stop, _SHARP)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)
         if unsure.any():
@@ -128,7 +131,7 @@ class Settler:
         return result, evidence
 
     def _may_sharpen(self, result: BoundResult, domains: Domains) -> bool:
-        """Whether optimised intermediate bounds are worth their time: with many inputs boxes are hardly split.
+        """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split.
 
         Certificates cannot hold their parameters yet, so a run that writes one does without.
         """
