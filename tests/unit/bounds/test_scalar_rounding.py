@@ -51,7 +51,7 @@ def arguments(fn: Fn, rng: np.random.Generator) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("fn", KERNELS.keys() - {Fn.POW})
+@pytest.mark.parametrize("fn", [fn for fn in KERNELS if fn is not Fn.POW])
 def test_kernels(fn: Fn, rng: np.random.Generator) -> None:
     """onnxruntime and NumPy stay within half of the declared error, and within the one computed."""
     e = call(fn, X)

@@ -319,6 +319,7 @@ def test_every_entry_of_the_table_is_tested() -> None:
     }
     elsewhere |= {
         "Not",
+        "Or",
         "Xor",
         "Attention",
         "RMSNormalization",
