@@ -44,6 +44,7 @@ from verifier.check.state import (
 )
 from verifier.spec.model import Ball
 
+_HUGE = 2.0**900
 _ROW_ELEMENTS = 1 << 14  # of one chunk of packed rows at the widest node
 
 
@@ -223,6 +224,8 @@ class Bounder:
         lost = np.zeros(shape, bool)
         for (source, chain, absolute), sign in zip(a.terms, a.signs, strict=True):
             end = state.low[source] if (sign > 0) is lower else state.high[source]
+            if not to.exact:  # huge numbers would overflow in the sum; nearer to 0 this end is a bound too
+                end = np.minimum(end, _HUGE) if (sign > 0) is lower else np.maximum(end, -_HUGE)
             end, _, open_ = self._bounded(end, end)
             lost = lost | self._reads(chain, open_)
             value, size = value + forward(chain, end), size + forward(absolute, np.abs(end))

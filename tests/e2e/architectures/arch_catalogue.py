@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class Architecture:
         make: builds the module; the caller seeds torch first.
         shapes: shape of each input, batch axis included.
         exports: the ways it is exported, by name (see :data:`EXPORTS`).
+        extra: further ways, tried only on request.
         radius: half-width of the input box of the property.
         centre: added to the standard normal point at the box's centre.
         slack: of the limits that must be proved, as a share of the sampled range of each output.
@@ -32,6 +34,7 @@ class Architecture:
     make: Callable[[], nn.Module]
     shapes: tuple[Shape, ...]
     exports: tuple[str, ...]
+    extra: tuple[str, ...]
     radius: float
     centre: float
     slack: float
@@ -45,6 +48,7 @@ class Architecture:
 
     def export(self, how: str, path: Path) -> None:
         """Writes the ONNX file that PyTorch makes of it."""
+        _keep_registries()
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporters' own deprecations
             torch.onnx.export(self.module(), self.example(), path, **EXPORTS[how])
@@ -70,17 +74,34 @@ def architecture(
     make: Callable[[], nn.Module],
     *shapes: Shape,
     by: str = "dynamo",
+    extra: str = "",
     radius: float = 0.05,
     centre: float = 0.0,
     slack: float = 1.0,
 ) -> None:
-    """Adds a row to the table; ``by`` names its exports, separated by spaces.
+    """Adds a row to the table; ``by`` and ``extra`` name its exports, separated by spaces.
 
-    The TorchScript exporter takes hundredths of a second, the current one a second and more, so variants
-    of an architecture go by the former alone.
+    The TorchScript exporter takes hundredths of a second, the current one a second, so variants of an
+    architecture go by the former, and by the latter on request.
     """
     assert name not in ARCHITECTURES
-    ARCHITECTURES[name] = Architecture(name, make, shapes, tuple(by.split()), radius, centre, slack)
+    ARCHITECTURES[name] = Architecture(
+        name, make, shapes, tuple(by.split()), tuple(extra.split()), radius, centre, slack
+    )
+
+
+@functools.cache
+def _keep_registries() -> None:
+    """Makes PyTorch keep its tables of operators: rebuilding them is half of the time of every small export.
+
+    This reaches into PyTorch; where it has changed, exports are only slower.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:
+        return
+    made = ONNXRegistry.from_torchlib
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(made))  # type: ignore[assignment,method-assign]
 
 
 class Lambda(nn.Module):

@@ -114,6 +114,7 @@ architecture(
     lambda: classifier(nn.Conv2d(2, 4, 3, groups=2, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1), inside=18),
     (1, 2, 3, 3),
     by="legacy",
+    extra="dynamo",
 )
 architecture(
     "cnn_grouped",
@@ -125,6 +126,7 @@ architecture(
     lambda: classifier(nn.Conv2d(1, 2, 3, dilation=2), nn.ReLU(), inside=2),
     (1, 1, 5, 5),
     by="legacy",
+    extra="dynamo",
 )
 architecture(
     "cnn_transposed",
@@ -132,6 +134,8 @@ architecture(
         nn.ConvTranspose2d(1, 2, 3, stride=2, padding=1, output_padding=1), nn.ReLU(), inside=32
     ),
     (1, 1, 2, 2),
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "cnn_1d",
@@ -139,12 +143,15 @@ architecture(
         nn.Conv1d(1, 3, 3, padding="same"), nn.BatchNorm1d(3), nn.ReLU(), nn.MaxPool1d(2), inside=9
     ),
     (1, 1, 6),
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "cnn_transposed_1d",
     lambda: classifier(nn.ConvTranspose1d(2, 2, 3, stride=2, groups=2), nn.ReLU(), inside=14),
     (1, 2, 3),
     by="legacy",
+    extra="dynamo",
 )
 architecture(
     "cnn_3d",
@@ -156,9 +163,12 @@ architecture(
     lambda: classifier(nn.ConvTranspose3d(1, 1, 2, stride=(1, 2, 1)), nn.ReLU(), inside=36),
     (1, 1, 2, 2, 2),
     by="legacy",
+    extra="dynamo",
 )
 for mode in ("reflect", "replicate", "circular"):
-    architecture(f"cnn_padding_{mode}", lambda mode=mode: padded(mode), (1, 1, 3, 3), by="legacy")
+    architecture(
+        f"cnn_padding_{mode}", lambda mode=mode: padded(mode), (1, 1, 3, 3), by="legacy", extra="dynamo"
+    )
 architecture(
     "resnet",
     lambda: classifier(
@@ -180,10 +190,12 @@ architecture(
     ),
     (1, 1, 4, 4),
     radius=0.02,
+    by="legacy",
+    extra="dynamo",
 )
 architecture("mobilenet_squeeze_excite", SqueezeExcite, (1, 1, 3, 3), radius=0.02)
 architecture("convnext", ConvNeXt, (1, 2, 2, 2), radius=0.02)
-architecture("unet_nearest", lambda: UNet(nn.Upsample(scale_factor=2)), (1, 1, 4, 4), by="dynamo legacy")
+architecture("unet_nearest", lambda: UNet(nn.Upsample(scale_factor=2)), (1, 1, 4, 4), extra="legacy")
 architecture(
     "unet_bilinear",
     lambda: UNet(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)),
@@ -194,8 +206,12 @@ architecture(
     "unet_bilinear_aligned",
     lambda: UNet(nn.Upsample(size=(4, 4), mode="bilinear", align_corners=True)),
     (1, 1, 4, 4),
+    by="legacy",
+    extra="dynamo",
 )
-architecture("unet_transposed", lambda: UNet(nn.ConvTranspose2d(2, 2, 2, 2)), (1, 1, 4, 4), by="legacy")
+architecture(
+    "unet_transposed", lambda: UNet(nn.ConvTranspose2d(2, 2, 2, 2)), (1, 1, 4, 4), by="legacy", extra="dynamo"
+)
 architecture(
     "upsample_1d_3d",
     lambda: Lambda(
@@ -213,38 +229,51 @@ architecture(
         nn.Conv2d(1, 4, 1), nn.PixelShuffle(2), nn.ReLU(), nn.PixelUnshuffle(2), nn.ReLU(), inside=16
     ),
     (1, 1, 2, 2),
+    by="legacy",
+    extra="dynamo",
 )
-architecture("pool_max", lambda: pooled(nn.MaxPool2d(2, 1), 8), (1, 1, 3, 3), by="dynamo legacy")
+architecture("pool_max", lambda: pooled(nn.MaxPool2d(2, 1), 8), (1, 1, 3, 3), extra="legacy")
 architecture(
-    "pool_max_ceil", lambda: pooled(nn.MaxPool2d(2, 2, ceil_mode=True), 8), (1, 1, 3, 3), by="legacy"
+    "pool_max_ceil",
+    lambda: pooled(nn.MaxPool2d(2, 2, ceil_mode=True), 8),
+    (1, 1, 3, 3),
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "pool_max_dilated",
     lambda: pooled(nn.MaxPool2d(2, 1, dilation=2, padding=1), 18),
     (1, 1, 3, 3),
     by="legacy",
+    extra="dynamo",
 )
 architecture(
     "pool_min",
     lambda: pooled(Lambda(lambda x: -F.max_pool2d(-x, 2)), 2, before=nn.Conv2d(1, 2, 2)),
     (1, 1, 3, 3),
     by="legacy",
+    extra="dynamo",
 )
 architecture(
     "pool_avg_padded",
     lambda: pooled(nn.AvgPool2d(2, 1, padding=1, count_include_pad=False), 32),
     (1, 1, 3, 3),
     by="legacy",
+    extra="dynamo",
 )
 architecture(
-    "pool_adaptive_avg", lambda: pooled(nn.AdaptiveAvgPool2d(2), 8), (1, 1, 4, 4), by="dynamo legacy"
+    "pool_adaptive_avg", lambda: pooled(nn.AdaptiveAvgPool2d(2), 8), (1, 1, 4, 4), by="legacy", extra="dynamo"
 )
-architecture("pool_adaptive_max", lambda: pooled(nn.AdaptiveMaxPool2d(1), 2), (1, 1, 3, 3), by="legacy")
+architecture(
+    "pool_adaptive_max", lambda: pooled(nn.AdaptiveMaxPool2d(1), 2), (1, 1, 3, 3), by="legacy", extra="dynamo"
+)
 architecture("pool_lp", lambda: pooled(nn.LPPool2d(2, 2), 2), (1, 1, 2, 2), centre=1.0)
 architecture(
     "maxout",
     lambda: nn.Sequential(nn.Linear(3, 12), Lambda(lambda x: x.view(-1, 4, 3).amax(-1)), nn.Linear(4, 2)),
     (1, 3),
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "local_response_norm",

@@ -274,35 +274,45 @@ for label, functions in ACTIVATIONS.items():
         (1, 2),
         by="dynamo legacy" if label == "gates" else "dynamo",
     )
-architecture("activation_prelu", around(2, lambda: nn.PReLU(4)), (1, 2), by="dynamo legacy")
-architecture("activation_pade", around(2, Pade), (1, 2))
-architecture("activation_pade_a", around(2, SafePade), (1, 2), by="legacy")
-architecture("activation_polyrelu", around(2, PolyReLU), (1, 2), by="legacy")
-architecture("activation_polynorm", around(2, PolyNorm), (1, 2), radius=0.02)
-architecture("gated_glu", around(3, lambda: nn.GLU(-1), width=8, inside=4), (1, 3), by="dynamo legacy")
-architecture("gated_reglu", lambda: Gated(F.relu), (1, 3), by="legacy")
-architecture("gated_geglu", lambda: Gated(F.gelu), (1, 3), by="legacy")
-architecture("gated_swiglu", lambda: Gated(F.silu), (1, 3))
-architecture("gated_drelu", lambda: Gated(F.relu, F.relu), (1, 3), by="legacy")
-architecture("sorting_maxmin", around(3, lambda: Lambda(max_min)), (1, 3), by="dynamo legacy")
-architecture("sorting_groupsort2", around(3, lambda: GroupSort(2)), (1, 3), by="legacy")
-architecture("sorting_groupsort4", around(3, lambda: GroupSort(4), width=8), (1, 3), by="dynamo legacy")
-architecture("householder", around(3, Householder), (1, 3))
-architecture("kan_spline", lambda: nn.Sequential(SplineKan(2, 2), SplineKan(2, 2)), (1, 2), by="legacy")
-# the functions of all knots are one tensor here, so each is bounded as a product of steps and lines: loose on
-# boxes that hold a knot, whatever their size (docs/reference/operators.md); this box holds none
-architecture("kan_spline_tensor", lambda: SplineKan(2, 2, tensor=True), (1, 2), centre=0.3)
+architecture("activation_prelu", around(2, lambda: nn.PReLU(4)), (1, 2), extra="legacy")
+architecture("activation_pade", around(2, Pade), (1, 2), by="legacy", extra="dynamo")
+architecture("activation_pade_a", around(2, SafePade), (1, 2), by="legacy", extra="dynamo")
+architecture("activation_polyrelu", around(2, PolyReLU), (1, 2), by="legacy", extra="dynamo")
+architecture("activation_polynorm", around(2, PolyNorm), (1, 2), radius=0.02, by="legacy", extra="dynamo")
 architecture(
-    "kan_fourier", lambda: nn.Sequential(FourierKan(2, 3), FourierKan(3, 2)), (1, 2), by="dynamo legacy"
+    "gated_glu", around(3, lambda: nn.GLU(-1), width=8, inside=4), (1, 3), by="legacy", extra="dynamo"
 )
-architecture("kan_radial", RadialKan, (1, 2), radius=0.02)
+architecture("gated_reglu", lambda: Gated(F.relu), (1, 3), by="legacy", extra="dynamo")
+architecture("gated_geglu", lambda: Gated(F.gelu), (1, 3), by="legacy", extra="dynamo")
+architecture("gated_swiglu", lambda: Gated(F.silu), (1, 3))
+architecture("gated_drelu", lambda: Gated(F.relu, F.relu), (1, 3), by="legacy", extra="dynamo")
+architecture("sorting_maxmin", around(3, lambda: Lambda(max_min)), (1, 3), extra="legacy")
+architecture("sorting_groupsort2", around(3, lambda: GroupSort(2)), (1, 3), by="legacy", extra="dynamo")
+architecture("sorting_groupsort4", around(3, lambda: GroupSort(4), width=8), (1, 3), by="dynamo legacy")
+architecture("householder", around(3, Householder), (1, 3), by="legacy", extra="dynamo")
+# no knot lies in the boxes of the next two: where several steps meet, the first is still bounded loosely, and
+# the second, whose functions are one tensor, always will be (docs/reference/operators.md)
+architecture(
+    "kan_spline",
+    lambda: nn.Sequential(SplineKan(2, 2), SplineKan(2, 2)),
+    (1, 2),
+    by="legacy",
+    centre=0.3,
+)
+architecture("kan_spline_tensor", lambda: SplineKan(2, 2, tensor=True), (1, 2), centre=0.3)
+architecture("kan_fourier", lambda: nn.Sequential(FourierKan(2, 3), FourierKan(3, 2)), (1, 2), extra="legacy")
+architecture("kan_radial", RadialKan, (1, 2), radius=0.02, by="legacy", extra="dynamo")
 architecture("quantised", lambda: FakeQuantised(per_channel=False), (1, 3), by="dynamo legacy")
-architecture("quantised_per_channel", lambda: FakeQuantised(per_channel=True), (1, 3))
+architecture(
+    "quantised_per_channel", lambda: FakeQuantised(per_channel=True), (1, 3), by="legacy", extra="dynamo"
+)
 architecture("quantised_by_rounding", Staircase, (1, 3), radius=0.02)
 architecture("conditions", Conditions, (1, 3))
-architecture("conditions_switch", Switch, (1, 3), by="legacy")
+architecture("conditions_switch", Switch, (1, 3), by="legacy", extra="dynamo")
 architecture(
     "residual_division",
     around(3, lambda: Lambda(lambda x: x + x / (1 + x.abs().sum(-1, keepdim=True)))),
     (1, 3),
+    by="legacy",
+    extra="dynamo",
 )

@@ -154,8 +154,14 @@ def pool_tokens(body: nn.Module) -> nn.Module:
     return nn.Sequential(body, Lambda(lambda x: x.mean(1)))
 
 
-architecture("rnn_tanh", lambda: Recurrent(nn.RNN(2, 3, batch_first=True), 3), (1, 3, 2), by="dynamo legacy")
-architecture("rnn_relu", lambda: Recurrent(nn.RNN(2, 3, nonlinearity="relu", batch_first=True), 3), (1, 3, 2))
+architecture("rnn_tanh", lambda: Recurrent(nn.RNN(2, 3, batch_first=True), 3), (1, 3, 2), extra="legacy")
+architecture(
+    "rnn_relu",
+    lambda: Recurrent(nn.RNN(2, 3, nonlinearity="relu", batch_first=True), 3),
+    (1, 3, 2),
+    by="legacy",
+    extra="dynamo",
+)
 architecture("lstm", lambda: Recurrent(nn.LSTM(2, 2, batch_first=True), 2), (1, 3, 2), by="dynamo legacy")
 architecture("gru", lambda: Recurrent(nn.GRU(2, 2, batch_first=True), 2), (1, 3, 2), by="dynamo legacy")
 architecture(
@@ -163,22 +169,25 @@ architecture(
     lambda: Recurrent(nn.LSTM(2, 2, num_layers=2, batch_first=True, bidirectional=True), 4),
     (1, 2, 2),
     radius=0.02,
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "gru_bidirectional",
     lambda: Recurrent(nn.GRU(2, 2, batch_first=True, bidirectional=True), 4),
     (1, 2, 2),
     by="legacy",
+    extra="dynamo",
 )
-architecture("lstm_cells", lambda: Cells(nn.LSTMCell(2, 2), 2), (1, 3, 2))
-architecture("gru_cells", lambda: Cells(nn.GRUCell(2, 2), 2), (1, 3, 2), by="legacy")
-architecture("rnn_cells", lambda: Cells(nn.RNNCell(2, 2), 2), (1, 3, 2), by="legacy")
+architecture("lstm_cells", lambda: Cells(nn.LSTMCell(2, 2), 2), (1, 3, 2), by="legacy", extra="dynamo")
+architecture("gru_cells", lambda: Cells(nn.GRUCell(2, 2), 2), (1, 3, 2), by="legacy", extra="dynamo")
+architecture("rnn_cells", lambda: Cells(nn.RNNCell(2, 2), 2), (1, 3, 2), by="legacy", extra="dynamo")
 architecture("attention_sdpa", lambda: pool_tokens(Attention()), (1, 3, 2), by="dynamo legacy opset23")
 architecture("attention_sdpa_causal", lambda: Attention(causal=True), (1, 3, 2), by="dynamo opset23")
-architecture("attention_sdpa_heads", lambda: Attention(heads=2), (1, 2, 2), by="legacy")
-architecture("attention_masked", PlainAttention, (1, 3, 2))
+architecture("attention_sdpa_heads", lambda: Attention(heads=2), (1, 2, 2), by="legacy", extra="dynamo")
+architecture("attention_masked", PlainAttention, (1, 3, 2), by="legacy", extra="dynamo")
 architecture("attention_multihead", lambda: pool_tokens(SelfAttention()), (1, 3, 2), by="dynamo opset23")
-architecture("attention_linear", LinearAttention, (1, 3, 2), by="legacy")
+architecture("attention_linear", LinearAttention, (1, 3, 2), by="legacy", extra="dynamo")
 architecture(
     "transformer_encoder",
     lambda: encoder("gelu", norm_first=True),
@@ -202,4 +211,6 @@ architecture(
     ),
     (1, 1, 2, 4),
     radius=0.02,
+    by="legacy",
+    extra="dynamo",
 )

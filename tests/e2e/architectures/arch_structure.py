@@ -216,18 +216,19 @@ def normed(norm: nn.Module, *, channels: int = 4) -> nn.Module:
     return nn.Sequential(nn.Conv1d(1, channels, 2), norm, nn.ReLU(), nn.Flatten(), nn.Linear(2 * channels, 2))
 
 
-architecture("head_softmax", lambda: head(nn.Softmax(-1)), (1, 3), by="dynamo legacy")
-architecture("head_log_softmax", lambda: head(nn.LogSoftmax(-1)), (1, 3), by="dynamo legacy")
-architecture("head_softmin", lambda: head(nn.Softmin(-1)), (1, 3), by="legacy")
+architecture("head_softmax", lambda: head(nn.Softmax(-1)), (1, 3), extra="legacy")
+architecture("head_log_softmax", lambda: head(nn.LogSoftmax(-1)), (1, 3), extra="legacy")
+architecture("head_softmin", lambda: head(nn.Softmin(-1)), (1, 3), by="legacy", extra="dynamo")
 architecture("head_argmax", ArgMaxHead, (1, 3), by="dynamo legacy")
 architecture("head_policy", Policy, (1, 3))
-architecture("norm_layer", around(3, lambda: nn.LayerNorm(4)), (1, 3), by="dynamo legacy", radius=0.02)
+architecture("norm_layer", around(3, lambda: nn.LayerNorm(4)), (1, 3), extra="legacy", radius=0.02)
 architecture(
     "norm_layer_plain",
     around(3, lambda: nn.LayerNorm(4, elementwise_affine=False)),
     (1, 3),
     radius=0.02,
     by="legacy",
+    extra="dynamo",
 )
 architecture("norm_rms", around(3, lambda: nn.RMSNorm(4)), (1, 3), radius=0.02, by="dynamo opset23")
 architecture(
@@ -235,14 +236,19 @@ architecture(
     lambda: normed(nn.InstanceNorm1d(4, affine=True)),
     (1, 1, 3),
     radius=0.02,
-    by="dynamo legacy",
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "norm_group", lambda: normed(nn.GroupNorm(2, 4)), (1, 1, 3), radius=0.02, by="dynamo legacy opset23"
 )
-architecture("norm_batch", lambda: normed(nn.BatchNorm1d(4)), (1, 1, 3), by="dynamo legacy")
+architecture("norm_batch", lambda: normed(nn.BatchNorm1d(4)), (1, 1, 3), by="legacy", extra="dynamo")
 architecture(
-    "norm_weight", lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), (1, 3), by="legacy"
+    "norm_weight",
+    lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)),
+    (1, 3),
+    by="legacy",
+    extra="dynamo",
 )
 architecture(
     "norm_spectral",
@@ -251,13 +257,13 @@ architecture(
 )
 architecture("gnn_scatter", ScatterGraph, (1, 4, 2), by="dynamo legacy")
 architecture("gnn_index_add", IndexAddGraph, (1, 4, 2))
-architecture("gnn_adjacency", AdjacencyGraph, (1, 4, 2))
-architecture("gnn_attention", AttentionGraph, (1, 3, 2), radius=0.02)
+architecture("gnn_adjacency", AdjacencyGraph, (1, 4, 2), by="legacy", extra="dynamo")
+architecture("gnn_attention", AttentionGraph, (1, 3, 2), radius=0.02, by="legacy", extra="dynamo")
 architecture("shape_arithmetic", ShapeArithmetic, (1, 1, 4), by="dynamo legacy")
 architecture("moves", Moves, (1, 6))
-architecture("several_ports", SeveralPorts, (1, 1, 2, 2), (1, 3), by="dynamo legacy")
+architecture("several_ports", SeveralPorts, (1, 1, 2, 2), (1, 3), extra="legacy")
 architecture("reductions", Reductions, (1, 4), radius=0.02)
 architecture("similarity", Similarity, (1, 3), radius=0.02)
 architecture("bilinear", Bilinear, (1, 2))
-architecture("topk", lambda: Selection(sort=False), (1, 3), by="dynamo legacy")
-architecture("sort", lambda: Selection(sort=True), (1, 3))
+architecture("topk", lambda: Selection(sort=False), (1, 3), by="legacy", extra="dynamo")
+architecture("sort", lambda: Selection(sort=True), (1, 3), by="legacy", extra="dynamo")
