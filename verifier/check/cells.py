@@ -33,6 +33,7 @@ _START = 2  # cells of an element
 _ROUNDS = 56
 _MOST_CELLS = 96  # open cells of an element; where there are more, it is not refined further
 _NEAR = 2.0**-46  # relative; a bound this close to an attained value is not improved
+_JUMP = 2.0**-30  # relative; values that are known no better lie at a jump
 _NARROW = 2.0**-50  # of an interval; cells are not cut finer
 _EXACT_ROUNDS = 8
 
@@ -150,7 +151,8 @@ class Search:
         noise = [end.value[1] - end.value[0] for end in (cells.left, cells.right)]
         size = np.abs(cells.left.value[0]) + np.abs(cells.right.value[0])
         size = size + np.abs(self.k[cells.element]) * (np.abs(cells.low) + np.abs(cells.high))
-        return 2 * np.maximum(*noise) + _NEAR * size
+        wide = np.maximum(*noise)
+        return 2 * np.where(wide < _JUMP * size, wide, 0) + _NEAR * size
 
     # -------------------------------------------------------------- cells
     def _less(self, jet: Jet, element: Array, z: Interval) -> Interval:
@@ -208,7 +210,8 @@ class Search:
         """Where to split: any inner point will do."""
         a, b = cells.low, cells.high
         p, q = cells.left.slope[1], cells.right.slope[0]
-        middle = a + (b - a) * (Fraction(1, 2) if self.exact else 0.5)
+        # jumps are often halfway, where values are not known well
+        middle = a + (b - a) * (Fraction(1, 2) if self.exact else 0.487)
         if self.exact:
             return self._where_exactly(cells, k, middle)
         with np.errstate(all="ignore"):
@@ -223,7 +226,8 @@ class Search:
                 z = middle
             edge = w * 2.0**-12
             z = np.clip(np.where(np.isfinite(z), z, middle), a + edge, b - edge)
-            z = np.where(np.isinf(cells.slope[0]), middle, z)  # a jump somewhere
+            rough = np.isinf(cells.curve[0]) & np.isinf(cells.curve[1])  # a jump, or kinks of both kinds
+            z = np.where(rough, middle, z)
             return np.where((z > a) & (z < b), z, np.clip(middle, a, b))
 
     def _where_exactly(self, cells: Cells, k: int, middle: Array) -> Array:

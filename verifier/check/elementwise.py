@@ -18,7 +18,6 @@ from verifier.check.functions import Function, X, const, power
 from verifier.check.functions import call as fn
 from verifier.check.fusion import apply, form_of, fuse, number_of, product, times
 from verifier.check.network import (
-    UNMODELLED,
     Array,
     Chain,
     Const,
@@ -207,14 +206,14 @@ def _power(net: Lowering, x: Var, p: float) -> Var:
 
 
 def _any_power(net: Lowering, call: Call, base: Value, y: Var) -> Var:
-    """``exp(y log x)``."""
+    """``exp(y log x)``, whose declared errors are larger than those of a power."""
     if isinstance(base, Const):
         number = number_of(base, y.shape)
         if number is None or number <= 0:
             raise call.refuse("a power of constants that are not one positive number")
-        return apply(net, fn("exp", fn("*", X, fn("log", const(number)))), y, roundings=UNMODELLED)
-    logarithm = apply(net, fn("log", X), base, roundings=UNMODELLED)
-    return apply(net, fn("exp", X), product(net, y, logarithm), roundings=UNMODELLED)
+        return apply(net, fn("exp", fn("*", X, fn("log", const(number)))), y)
+    logarithm = apply(net, fn("log", X), base)
+    return apply(net, fn("exp", X), product(net, y, logarithm))
 
 
 # ------------------------------------------------------------------ formulas

@@ -297,7 +297,10 @@ class Jets:
 
     def _select(self, u: Jet, yes: Jet, no: Jet, *, point: bool) -> Jet:
         """The branches' hull and nothing about slopes, unless the condition is constant."""
+        r = self.reals
         settled = (u.d[0] == 0) & (u.d[1] == 0) if point else np.asarray(True)
-        takes = ((u.v[0] == 1) & settled, (u.v[1] == 0) & settled)
-        jump = self._unknown(self.reals.hull(yes.v, no.v), yes)
-        return self._choice(takes, yes, no, jump)
+        first, second = u.v[0] == 1, u.v[1] == 0
+        hull = r.hull(yes.v, no.v)
+        known = tuple(np.where(first, yes.v[k], np.where(second, no.v[k], hull[k])) for k in (0, 1))
+        jump = self._unknown((known[0], known[1]), yes)
+        return self._choice((first & settled, second & settled), yes, no, jump)

@@ -77,6 +77,7 @@ def chord_lines(network: Any, prop: Property) -> Array:
         gap = relaxed.high[0] - relaxed.low[0]
         slopes.append(np.nan_to_num((ends[1] - ends[0]) / np.where(gap > 0, gap, 1.0)))
     flat = np.concatenate(slopes).astype(np.float32)
+    flat[~np.isfinite(flat)] = 0
     return np.concatenate([flat, flat])[None]
 
 
@@ -305,3 +306,51 @@ def test_external_tensors_belong_to_the_model(tmp_path: Path) -> None:
         with pytest.raises((ModelInvalid, CertificateRejected)):
             check(path, {"": tmp_path / "m.onnx"}, None)
         tensor.external_data[key].value = saved
+
+
+# ------------------------------------------------------------------ elements without bounds
+def two_heads(second: str) -> bytes:
+    """``y = (x + 1, second(x - 2))``."""
+    nodes = [N("Add", ["x", "one"], ["a"]), N("Sub", ["x", "two"], ["b"]), N(second, ["b"], ["c"])]
+    nodes.append(N("Concat", ["a", "c"], ["y"], axis=1))
+    return network_of(*nodes, shape=(1, 1), one=np.float32(1), two=np.float32(2))
+
+
+@pytest.mark.parametrize("second", ["Log", "Reciprocal", "Exp"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_has_no_bound_harms_only_those_who_read_it(second: str, exact: bool, tmp_path: Path) -> None:
+    data = two_heads(second)
+    high = 3 if second != "Exp" else 800
+    first = property_of([-1], [high], [nets.row({0: 1}, Fraction(-1, 100))], outputs=2)
+    made = claim(data, first, exact=exact)
+    if second == "Reciprocal" and exact:
+        with pytest.raises(CertificateRejected, match="exact"):
+            verdict(tmp_path, made, data, first)
+        return
+    for changes in ({}, {"forward": True}, {"semantics": "float32"}):
+        with pytest.raises(CertificateRejected, match="bound"):  # x + 1 may be 0
+            verdict(tmp_path, made, data, first, **changes)
+    better = property_of([-1], [high], [nets.row({0: 1}, 1)], outputs=2)
+    for changes in ({}, {"forward": True}, {"semantics": "float32"}):
+        made = claim(data, better, exact=exact)
+        assert verdict(tmp_path, made, data, better, **changes) == "unsat"
+    both = property_of([-1], [high], [nets.row({0: 1, 1: Fraction(1, 10**9)}, 10**12)], outputs=2)
+    for changes in ({}, {"forward": True}, {"semantics": "float32"}):
+        if second == "Exp" and "semantics" not in changes:
+            continue  # bounded from below: true, and proved
+        with pytest.raises(CertificateRejected, match="bound"):
+            verdict(tmp_path, claim(data, both, exact=exact), data, both, **changes)
+
+
+def test_softmax_of_huge_logits(tmp_path: Path) -> None:
+    """Masks of -1e9: exponentials overflow, probabilities are between 0 and 1 all the same."""
+    mask = np.float32([[0, -1e9, 0]])
+    nodes = [N("Add", ["x", "m"], ["z"]), N("Softmax", ["z"], ["y"], axis=1)]
+    data = network_of(*nodes, shape=(1, 3), m=mask)
+    rows = [nets.row({0: 1, 2: 1}, Fraction(-1, 2))], [nets.row({1: -1}, Fraction(1, 2))]
+    prop = property_of([0, 0, 0], [1, 1, 1], *rows, outputs=3)
+    doc, arrays = claim(data, prop, rows=[(0, 0), (1, 0)])
+    for name in ("ev_lines", "box_lines"):
+        arrays[name][:] = 0  # as operands reach that far
+    assert verdict(tmp_path, (doc, arrays), data, prop) == "unsat"
+    assert verdict(tmp_path, (doc, arrays), data, prop, forward=True) == "unsat"
