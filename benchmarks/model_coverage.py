@@ -44,7 +44,8 @@ class Row:
         stage: the stage that failed, or "" when all went through.
         error: what it said.
         method: "refined" or "intervals" (then one backward pass); "" when nothing was bounded.
-        rows, finite, refuted: objectives, those with a finite lower bound, and disjuncts refuted at the root.
+        rows, finite, refuted: disjuncts of the property's case, those with a finite lower bound of some row, and
+            those refuted at the root.
         seconds: of every stage.
         peak_bytes: of the process.
     """
@@ -282,13 +283,13 @@ def main() -> int:
     if args.one is not None:
         one(args.one, args.property, memory, args.timeout)
         return 0
+    record = provenance(memory_gib=args.memory, timeout=args.timeout)
     rows: list[Row] = []
     for family, model, prop in models(args.root, args.family):
         row = run(args.root, family, model, prop, memory=memory, limit=args.timeout)
         rows.append(row)
         state = f"{row.method} {row.finite}/{row.rows}" if not row.stage else f"{row.stage}: {row.error}"
         print(f"{sum(row.seconds.values()):8.2f} s  {family} {model}  {state}", flush=True)
-    record = provenance(memory_gib=args.memory, timeout=args.timeout)
     text = f"{table(rows)}\n{described(record)}\n"
     path = write(args.name, record | {"networks": [asdict(r) for r in rows]}, text)
     print(f"\n{text}\nwritten to {path}")
