@@ -44,8 +44,8 @@ class Row:
         stage: the stage that failed, or "" when all went through.
         error: what it said.
         method: "refined" or "intervals" (then one backward pass); "" when nothing was bounded.
-        rows, finite, refuted: disjuncts of the property's case, those with a finite lower bound of some row, and
-            those refuted at the root.
+        rows, finite, refuted: disjuncts of the property's case, those with a finite lower bound of some row,
+            and those refuted at the root.
         seconds: of every stage.
         peak_bytes: of the process.
     """
