@@ -76,6 +76,11 @@ class Domains:
         """The listed (or masked) subproblems."""
         return Domains(*(getattr(self, f)[index] for f in ("lo", "hi", "id", "open", "lb", "volume")))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about."""
+        return self.lo.nbytes + self.hi.nbytes + self.open.nbytes + 24 * len(self)
+
     @staticmethod
     def concat(parts: list[Domains]) -> Domains:
         """All of them in order."""

@@ -113,6 +113,20 @@ class ProductStep:
 
 
 NonlinearStep = ReluStep | ScalarStep | ProductStep
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Operand ``position`` of nonlinear step ``index``: ``size`` elements of ``slot``, from number
+    ``offset`` on."""
+
+    index: int
+    position: int
+    slot: int
+    offset: int
+    size: int
+
+
 # an element of an elementary function costs about as much as this many multiply-adds
 _NONLINEAR_WORK = 20
 
@@ -157,6 +171,22 @@ class Plan:
     def nonlinear(self) -> tuple[NonlinearStep, ...]:
         """The nonlinear steps in order."""
         return tuple(s for s in self.steps if isinstance(s, NonlinearStep))
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """All operands of nonlinear steps, numbered as in certificates.
+
+        First those of rectifiers (``N`` elements), then of scalars (``M``), left operands of products
+        (``P``) and right ones.
+        """
+        n, m, p = self.neurons, self.scalars, self.products
+        made: list[Operand] = []
+        for step in self.nonlinear:
+            first = (0, n, n + m)[(ReluStep, ScalarStep, ProductStep).index(type(step))]
+            for position, slot in enumerate(step.sources):
+                offset = first + position * p + step.offset
+                made.append(Operand(step.index, position, slot, offset, step.size))
+        return tuple(sorted(made, key=lambda o: o.offset))
 
     @property
     def work(self) -> int:

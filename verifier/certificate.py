@@ -1,4 +1,4 @@
-"""Writes certificates, version 2 (docs/reference/certificate.md). Reading is the checker's business."""
+"""Writes certificates, version 3 (docs/reference/certificate.md). Reading is the checker's business."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bounds.graph import Array, Graph, Node
 from bounds.methods.parameters import Parameters
 from verifier.files import replacing
 from verifier.problem import Problem
-from verifier.search.trace import BoxRecord, EvidenceRecord, TreeTracer
+from verifier.search.trace import BoxRecord, EvidenceRecord, MultiplierRecord, TreeTracer
 from verifier.verdict import Semantics, Witness
 
-VERSION = 2
+VERSION = 3
 
 
 def write_unsat(
@@ -109,6 +109,8 @@ def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
         parameters=Parameters.none(0),
         exact=np.zeros(0, dtype=bool),
         boxes=BoxRecord(*(np.zeros(0, dtype=np.int64) for _ in range(7))),
+        box=np.zeros(0, dtype=np.int64),
+        multipliers=MultiplierRecord.none(),
     )
     records = tracer.evidence or [empty]
     rows = {
@@ -133,17 +135,53 @@ def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
             (_bytes(2 * products),),
         ),
     }
-    return _sorted(rows) | _sorted(boxes)
+    arrays = _sorted(rows) | _sorted(boxes)
+    order = np.argsort(np.concatenate([r.node for r in records]), kind="stable")
+    box = np.concatenate([r.box for r in records])[order]
+    arrays["ev_box"] = np.searchsorted(arrays["box_node"], box).astype(np.int32)
+    return arrays | _multipliers(records, order) | _no_rows(neurons, scalars, products)
+
+
+def _multipliers(records: Sequence[EvidenceRecord], order: Array) -> dict[str, Array]:
+    """Multipliers by evidence, where evidence is sorted by ``order``."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    starts = np.cumsum([0, *(len(r.node) for r in records)])
+    held = [r.multipliers for r in records]
+    evidence = place[
+        np.concatenate([m.evidence + s for m, s in zip(held, starts, strict=False)]).astype(np.int64)
+    ]
+    by = np.argsort(evidence, kind="stable")
+    return {
+        "beta_ev": evidence[by].astype(np.int32),
+        "beta_operand": np.concatenate([m.operand for m in held])[by].astype(np.int32),
+        "beta": np.concatenate([m.beta for m in held])[by].astype(np.float64),
+    }
+
+
+def _no_rows(neurons: int, scalars: int, products: int) -> dict[str, Array]:
+    """No optimised intermediate rows: certificates are written without them."""
+    return {
+        "row_box": np.zeros(0, dtype=np.int32),
+        "row_operand": np.zeros(0, dtype=np.int32),
+        "row_upper": np.zeros(0, dtype=np.uint8),
+        "row_slopes": np.zeros((0, neurons), dtype=np.uint8),
+        "row_lines": np.zeros((0, 2 * scalars), dtype=np.float32),
+        "row_mixes": np.zeros((0, 2 * products), dtype=np.uint8),
+    }
 
 
 def _sorted(arrays: Mapping[str, tuple[list[Array], Any, tuple[int, ...]]]) -> dict[str, Array]:
     """Joins the parts of each array and sorts all by the first one (the node)."""
-    joined = {name: np.concatenate(parts) for name, (parts, _, _) in arrays.items()}
+    joined = {
+        name: np.concatenate([p.reshape(len(p), *width) for p in parts])
+        for name, (parts, _, width) in arrays.items()
+    }
     node = next(iter(joined.values()))
     order = np.argsort(node, kind="stable")
     return {
-        name: np.ascontiguousarray(joined[name].reshape(len(node), *width)[order].astype(dtype))
-        for name, (_, dtype, width) in arrays.items()
+        name: np.ascontiguousarray(joined[name][order].astype(dtype))
+        for name, (_, dtype, _) in arrays.items()
     }
 
 

@@ -56,6 +56,16 @@ class Ledger:
         self.splits += count
         self.created += 2 * count
 
+    def copy(self, held: Array, left: Array, right: Array) -> None:
+        """An open node was copied: its groups ``held: K`` are dealt out to two nodes of the same region.
+
+        A copy without groups has nothing to settle and counts as settled.
+        """
+        if not np.array_equal(left | right, held):
+            raise AssertionError("a copied node lost an open group")
+        self.split(1)
+        self.settled += int(not left.any()) + int(not right.any())
+
     def settle(self, refuted: Array) -> None:
         """Nodes whose groups (``D K``) are all refuted; anything else is a defect."""
         if not bool(np.all(refuted)):

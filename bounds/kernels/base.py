@@ -147,6 +147,10 @@ class Kernels(Protocol):
         """``R size``: column ``index[i]`` receives column i of ``a``; repeated ones add up."""
         ...
 
+    def add_at(self, a: Any, index: Any, values: Any) -> None:
+        """Adds values in place; entries of a repeated index add up."""
+        ...
+
     def unit_rows(self, index: Any, size: int) -> Any:
         """``len(index) size``: row r is one at column ``index[r]``."""
         ...

@@ -162,6 +162,9 @@ class NumpyKernels:
             out[:, target[pick]] += a[:, order[pick]]
         return out
 
+    def add_at(self, a: Any, index: Any, values: Any) -> None:
+        np.add.at(a, index, values)
+
     def unit_rows(self, index: Any, size: int) -> Any:
         unit = self.zeros(len(index), size)
         unit[range(len(index)), index] = self.array(np.ones(1))[0]

@@ -169,6 +169,9 @@ class TorchKernels:
         del unique  # adding each column once to zero is exact
         return self.zeros(len(a), size).index_add(1, index, a)
 
+    def add_at(self, a: Any, index: Any, values: Any) -> None:
+        a.index_put_(index if isinstance(index, tuple) else (index,), values, accumulate=True)
+
     def unit_rows(self, index: Any, size: int) -> Any:
         return self.zeros(len(index), size).scatter_(1, index[:, None], 1.0)
 

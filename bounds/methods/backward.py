@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bounds.methods.multipliers import Multipliers
 from bounds.methods.tape import Stopped, Tape
 from bounds.plan import AffineStep, InputStep, NonlinearStep
 from bounds.relax.base import Choice
@@ -57,6 +58,7 @@ def backward(
     first: int,
     choices: Sequence[Choice | None] | None = None,
     record: list[Any] | None = None,
+    multipliers: Multipliers | None = None,
 ) -> Any:
     """Pushes rows to the inputs through all steps before index ``first``.
 
@@ -66,12 +68,15 @@ def backward(
         first: steps ``first - 1, ..., 0`` are walked.
         choices: per nonlinear step the parameters (``R n`` each) to use instead of the tape's (None: those).
         record: if given, filled per nonlinear step with the rows that arrived at its output (``R n``).
+        multipliers: of splits of operands; rows must then be packed (``dom`` given).
 
     Returns:
         ``R d`` coefficients over the flat input (``rows.const`` and ``rows.error`` hold the rest).
     """
     plan, k = tape.plan, tape.kernels
     for step in reversed(plan.steps[:first]):
+        if multipliers is not None and step.slot in multipliers.slots:
+            add_multipliers(tape, rows, step.slot, multipliers)
         if isinstance(step, InputStep):
             continue
         if tape.should_stop():
@@ -97,6 +102,33 @@ def backward(
     if rows.dom is None:  # nothing nonlinear lay on the way
         _repeat(tape, rows)
     return _at_inputs(tape, rows)
+
+
+def add_multipliers(tape: Tape, rows: Rows, slot: int, multipliers: Multipliers) -> None:
+    """Subtracts from the rows what every point of their regions has at least zero; see the class.
+
+    Soundness: a coefficient to which ``repeats`` numbers are added is off by ``repeats u`` times the sum of
+    their magnitudes and its own, which the operand's reach turns into a bound; a constant likewise, each term
+    being a product.
+    """
+    k, u = tape.kernels, tape.kernels.precision.u
+    part = multipliers.slots[slot]
+    held = rows.at.get(slot)
+    a = k.zeros(len(rows.const), tape.plan.sizes[slot]) if held is None else k.copy(held)
+    beta = multipliers.beta[part.pairs]
+    change = -beta
+    before = abs(a[part.row, part.element]) if u else None
+    k.add_at(a, (part.row, part.element), change)
+    rows.at[slot] = a
+    const = k.copy(rows.const)
+    shift = k.where(beta > 0, beta * part.lo, k.where(beta < 0, beta * part.hi, 0))
+    k.add_at(const, part.row, shift)
+    if u:
+        cost = part.repeats * (abs(change) + before) * part.reach + (part.most + 2) * abs(shift)
+        error = rows.error + u * (part.most + 2) * abs(rows.const)
+        k.add_at(error, part.row, u * cost)
+        rows.error = error
+    rows.const = const
 
 
 def _through(tape: Tape, rows: Rows, step: NonlinearStep, a: Any, choice: Choice | None) -> None:

@@ -62,6 +62,7 @@ class BoundResult:
         guesses: ``D d`` float64, the minimiser of the most promising linear bound (for attacks).
         refined: packed rows used for intermediate bounds (a measure of work).
         evidence: if asked for.
+        tape: of a block of one box, to search on from.
     """
 
     refuted: Array
@@ -71,6 +72,7 @@ class BoundResult:
     guesses: Array
     refined: int
     evidence: Evidence | None
+    tape: Tape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ class BoxBounder:
             guesses,
             tape.refined_rows,
             None if evidence is None else evidence.done(),
+            tape if len(lo) == 1 else None,
         )
 
     def _proved(self, lower: Any, pad: Any, strict: Array) -> Array:

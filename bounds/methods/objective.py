@@ -10,7 +10,8 @@ import numpy as np
 from bounds.domain import Objectives
 from bounds.graph import Array
 from bounds.methods.backward import Rows, backward, concretize
-from bounds.methods.improve import improve
+from bounds.methods.improve import Run, improve
+from bounds.methods.multipliers import Multipliers
 from bounds.methods.parameters import Parameters, stored_parameters
 from bounds.methods.tape import Tape
 from bounds.plan import Plan
@@ -175,11 +176,17 @@ def _start(tape: Tape, objectives: CompiledObjectives, pick: Any, dom: Any) -> R
 
 
 def _finish_inputs(
-    tape: Tape, objectives: CompiledObjectives, rows: Rows, pick: Any, record: Any, choices: Any
+    tape: Tape,
+    objectives: CompiledObjectives,
+    rows: Rows,
+    pick: Any,
+    record: Any,
+    choices: Any,
+    multipliers: Multipliers | None = None,
 ) -> Any:
     k = tape.kernels
     shared = rows.dom is None
-    a = backward(tape, rows, len(tape.plan.steps), choices, record)
+    a = backward(tape, rows, len(tape.plan.steps), choices, record, multipliers)
     if not objectives.mixed:
         return a
     direct = objectives.inputs[pick]
@@ -191,6 +198,19 @@ def _finish_inputs(
     if k.precision.u:
         rows.error = rows.error + k.precision.u * k.abs_dot(total, tape.reach)
     return total
+
+
+def objective_rows(tape: Tape, objectives: CompiledObjectives, dom: Any, picked: Any) -> Run:
+    """Bounds listed rows ``picked: R`` over boxes ``dom: R``; see :data:`bounds.methods.improve.Run`."""
+
+    def run(
+        choices: list[Choice], record: list[Any], multipliers: Multipliers | None
+    ) -> tuple[Any, Any, Any]:
+        rows = _start(tape, objectives, picked, dom)
+        a = _finish_inputs(tape, objectives, rows, picked, record, choices, multipliers)
+        return concretize(tape, a, rows), a, rows.pad
+
+    return run
 
 
 @dataclass(slots=True)
@@ -228,11 +248,7 @@ def optimise_slopes(
     k = tape.kernels
     dom, picked = k.array(boxes), k.array(picks)
 
-    def run(choices: list[Choice], record: list[Any]) -> tuple[Any, Any, Any]:
-        rows = _start(tape, objectives, picked, dom)
-        a = _finish_inputs(tape, objectives, rows, picked, record, choices)
-        return concretize(tape, a, rows), a, rows.pad
-
+    run = objective_rows(tape, objectives, dom, picked)
     best = improve(tape, dom, run, len(tape.plan.steps), iterations, stored=keep_slopes)
     parameters = (
         stored_parameters(tape, best.choices, len(boxes)) if keep_slopes else Parameters.none(len(boxes))

@@ -17,6 +17,7 @@ import numpy as np
 from bounds.ball import Ball, BoundBall
 from bounds.methods.backward import Rows, backward, concretize
 from bounds.methods.improve import improve
+from bounds.methods.multipliers import Multipliers
 from bounds.methods.tape import Stopped, Tape
 from bounds.numerics import LARGEST_SUM, box_to_centre
 from bounds.plan import (
@@ -402,7 +403,7 @@ class _Pass:
         dom = k.concat([boxes, boxes])
         start = first if isinstance(source, AffineStep) else first + 1
 
-        def run(choices: list[Choice], record: list[Any]) -> tuple[Any, Any, Any]:
+        def run(choices: list[Choice], record: list[Any], _: Multipliers | None) -> tuple[Any, Any, Any]:
             rows = self._unit_rows(source, elements, dom)
             a = backward(self.tape, rows, start, choices or None, record or None)
             return concretize(self.tape, a, rows), a, rows.pad
@@ -410,7 +411,7 @@ class _Pass:
         if self.rule.sharpen:
             value = improve(self.tape, dom, run, start, self.rule.sharpen, stored=False, final=False).lower
         else:
-            value = run([], [])[0]
+            value = run([], [], None)[0]
         return value[:count], -value[count:]
 
     def _unit_rows(self, source: Step, elements: Any, dom: Any) -> Rows:

@@ -55,6 +55,16 @@ class Tape:
         return self.plan.kernels
 
     @property
+    def reaches(self) -> dict[int, Any]:
+        """Per slot that is an operand the largest |value| in any box (``n``)."""
+        k, found = self.kernels, dict[int, Any]()
+        for step, relaxation in zip(self.plan.nonlinear, self.relaxations, strict=False):
+            for slot, (lo, hi) in zip(step.sources, relaxation.intervals, strict=True):
+                reach = k.max0(k.maximum(abs(lo), abs(hi)))
+                found[slot] = reach if slot not in found else k.maximum(reach, found[slot])
+        return found
+
+    @property
     def relus(self) -> list[ReluRelaxation]:
         """The rectifiers' relaxations, in order."""
         return [r for r in self.relaxations if isinstance(r, ReluRelaxation)]

@@ -11,10 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
+from bounds.graph import Array
 from bounds.kernels.base import Kernels
 
 Choice: TypeAlias = tuple[Any, ...]
 """Parameters (and constants derived from them) of packed rows: arrays ``R n``."""
+
+Intervals: TypeAlias = tuple[tuple[Any, Any], ...]
+"""Per operand ``(lo, hi)``."""
 
 
 @dataclass(slots=True)
@@ -55,8 +61,40 @@ class Relaxation(Protocol):
     spreads: tuple[Any, ...]
     refined: tuple[Any, ...]
 
+    @property
+    def intervals(self) -> tuple[tuple[Any, Any], ...]:
+        """Per operand its interval ``(lo, hi)``, ``D n`` each."""
+        ...
+
     def prepare(self) -> None:
         """Called before parameters are moved."""
+        ...
+
+    def narrowed(self, boxes: int, at: tuple[Array, Array], intervals: Intervals) -> Relaxation:
+        """This relaxation of one box repeated for ``boxes`` of them, but for some elements.
+
+        Args:
+            boxes: D.
+            at: box and element (``C`` each) of those that differ.
+            intervals: per operand their intervals there, ``C`` each.
+        """
+        ...
+
+    def losses(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        """``R n``: what the chosen lines cost the rows, against the function, at the operands' values
+        ``at``."""
+        ...
+
+    def explicit(self, dom: Any, choice: Choice) -> Choice:
+        """The choice with all that :meth:`push` needs, so that single elements of it may be replaced."""
+        ...
+
+    def slopes(self, choice: Choice, operand: int) -> tuple[Any, Any]:
+        """Slopes in one operand of the lower and the upper line of an explicit choice."""
+        ...
+
+    def lines_on(self, choice: Choice, intervals: Intervals) -> Choice:
+        """An explicit choice for single elements on narrower intervals (all arrays ``C``)."""
         ...
 
     def initial(self, dom: Any) -> Choice:
@@ -120,3 +158,11 @@ def outward_form(kernels: Kernels, rows: Any, rho: Any, inputs: int) -> Any:
         return rho
     q = (kernels.sum(abs(rows), 1) + rho) * p.slack(inputs + 4)
     return rho * (1 + 4 * p.u) + 4 * p.u * q + p.eta * (inputs + 4)
+
+
+def patched(kernels: Kernels, held: Any, boxes: int, at: tuple[Array, Array], new: Any) -> Any:
+    """``held: 1 n *`` for ``boxes`` boxes, the elements ``at`` replaced by those of ``new: 1 C *``."""
+    out = kernels.take(held, kernels.array(np.zeros(boxes, dtype=np.int64)))
+    if len(at[0]):
+        out[kernels.array(at[0]), kernels.array(at[1])] = new[0]
+    return out

@@ -16,7 +16,7 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.relax.base import Choice, Form, Pushed, outward_form
+from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched
 from bounds.relax.scalar import ScalarFunction
 
 # an element is worth bounding backwards if its function leaves its chord by this share of its values
@@ -42,6 +42,9 @@ class _Side:
     start: Any
 
 
+_SIDE = ("first", "rise", "shift", "lift", "start")
+
+
 @dataclass(slots=True)
 class ScalarRelaxation:
     """``kl z + bl <= f(z) <= ku z + bu`` on ``[lo, hi]`` (``D n``).
@@ -60,7 +63,41 @@ class ScalarRelaxation:
     steps: int = 0
     sides: tuple[_Side, ...] = ()
 
-    def prepare(self) -> None:
+    @property
+    def intervals(self) -> Intervals:
+        return ((self.lo, self.hi),)
+
+    def narrowed(self, boxes: int, at: tuple[Array, Array], intervals: Intervals) -> ScalarRelaxation:
+        (low, high), k = intervals[0], self.kernels
+        new = relax_scalar(k, self.function, low[None], high[None], None)
+        new.prepare(self.steps)
+        lo, hi = (patched(k, getattr(self, f), boxes, at, getattr(new, f)) for f in ("lo", "hi"))
+        lines = tuple(patched(k, h, boxes, at, n) for h, n in zip(self.lines, new.lines, strict=True))
+        sides = tuple(
+            _Side(*(patched(k, getattr(h, f), boxes, at, getattr(n, f)) for f in _SIDE))
+            for h, n in zip(self.sides, new.sides, strict=True)
+        )
+        return ScalarRelaxation(k, self.function, lo, hi, lines, steps=self.steps, sides=sides)
+
+    def explicit(self, dom: Any, choice: Choice) -> Choice:
+        del dom
+        return choice
+
+    def slopes(self, choice: Choice, operand: int) -> tuple[Any, Any]:
+        del operand
+        return choice[2], choice[3]
+
+    def lines_on(self, choice: Choice, intervals: Intervals) -> Choice:
+        lo, hi = intervals[0]
+        new = relax_scalar(self.kernels, self.function, lo[None], hi[None], None)
+        return (*choice[:2], *(v[0] for v in new.lines))
+
+    def losses(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        k = self.kernels
+        real = k.array(self.function.value(k.numpy(at[0])))
+        return arrived * (real - self.value(arrived, dom, choice, at))
+
+    def prepare(self, steps: int = 0) -> None:
         """Lines between which parameters move: from the envelope's slope at one end to that at the other.
 
         Exact arithmetic does without, its lines stay where they are.
@@ -69,7 +106,7 @@ class ScalarRelaxation:
         if self.sides or not p.u:
             return
         lo, hi = _ends(k, f, self.lo, self.hi)
-        self.steps = steps = _MANY if lo.size <= _SMALL else _FEW
+        self.steps = steps = steps or (_MANY if lo.size <= _SMALL else _FEW)
         slopes = slopes_of(k, f, lo, hi, np.stack([lo, hi, lo / 2 + hi / 2]))
         first = [_single(s[0]) for s in slopes]
         rise = [_single((s[1] - s[0]) / steps) for s in slopes]

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.relax.base import Choice, Form, Pushed, outward_form
+from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched
 from bounds.relax.relu import SLOPE_STEPS
 
 
@@ -35,8 +36,35 @@ class ProductRelaxation:
     spreads: tuple[Any, ...] = (None, None)
     refined: tuple[Any, ...] = field(default=(None, None))
 
+    @property
+    def intervals(self) -> Intervals:
+        return ((self.xl, self.xu), (self.yl, self.yu))
+
     def prepare(self) -> None:
         """Nothing to do."""
+
+    def narrowed(self, boxes: int, at: tuple[Array, Array], intervals: Intervals) -> ProductRelaxation:
+        k, new = self.kernels, tuple(v[None] for pair in intervals for v in pair)
+        held = (self.xl, self.xu, self.yl, self.yu)
+        ends = [patched(k, h, boxes, at, n) for h, n in zip(held, new, strict=True)]
+        whole = k.array(np.zeros(boxes, dtype=np.int64))
+        return ProductRelaxation(k, *ends, mixes=tuple(k.take(r, whole) for r in self.mixes))
+
+    def explicit(self, dom: Any, choice: Choice) -> Choice:
+        del dom
+        return choice
+
+    def slopes(self, choice: Choice, operand: int) -> tuple[Any, Any]:
+        return choice[2 + operand], choice[5 + operand]
+
+    def lines_on(self, choice: Choice, intervals: Intervals) -> Choice:
+        k, whole = self.kernels, self.kernels.array(np.zeros(1, dtype=np.int64))
+        x, y = ((lo[None], hi[None]) for lo, hi in intervals)
+        new = relax_product(k, x, y, (None, None))
+        return tuple(v[0] for v in new.choose(whole, (choice[0][None], choice[1][None])))
+
+    def losses(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        return arrived * (at[0] * at[1] - self.value(arrived, dom, choice, at))
 
     def initial(self, dom: Any) -> Choice:
         return self.choose(dom, tuple(self.kernels.take(r, dom) for r in self.mixes))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.relax.base import Choice, Form, Pushed, outward_form
+from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched
 
 SLOPE_STEPS = 128  # lower slopes are chosen as multiples of 1/128: exact in every precision
 
@@ -20,7 +21,7 @@ class ReluRelaxation:
 
     ``lower z <= relu(z) <= upper z + offset`` on ``[lo, hi]``; all arrays ``D n``. ``ambiguous`` marks
     ``lo < 0 < hi``; elsewhere both lines are the function itself. ``unbounded``: some offset is infinite.
-    A choice is ``(lower slope,)``.
+    A choice is ``(lower slope,)``, an explicit one ``(lower slope, upper slope, offset)``.
     """
 
     kernels: Kernels
@@ -35,16 +36,43 @@ class ReluRelaxation:
     spreads: tuple[Any, ...] = (None,)
     refined: tuple[Any, ...] = field(default=(None,))
 
+    @property
+    def intervals(self) -> Intervals:
+        return ((self.lo, self.hi),)
+
     def prepare(self) -> None:
         """Nothing to do."""
+
+    def narrowed(self, boxes: int, at: tuple[Array, Array], intervals: Intervals) -> ReluRelaxation:
+        (lo, hi), k = intervals[0], self.kernels
+        new = relax_relu(k, lo[None], hi[None], None)
+        names = ("lo", "hi", "lower", "upper", "offset", "ambiguous")
+        parts = [patched(k, getattr(self, f), boxes, at, getattr(new, f)) for f in names]
+        return ReluRelaxation(k, *parts, unbounded=self.unbounded or new.unbounded)
+
+    def explicit(self, dom: Any, choice: Choice) -> Choice:
+        return (*choice[:1], self.kernels.take(self.upper, dom), self.kernels.take(self.offset, dom))
+
+    def slopes(self, choice: Choice, operand: int) -> tuple[Any, Any]:
+        del operand
+        return choice[0], choice[1]
+
+    def lines_on(self, choice: Choice, intervals: Intervals) -> Choice:
+        lo, hi = intervals[0]
+        new = relax_relu(self.kernels, lo[None], hi[None], None)
+        slope = self.kernels.where(new.ambiguous[0], choice[0], new.lower[0])
+        return slope, new.upper[0], new.offset[0]
+
+    def losses(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
+        return arrived * (self.kernels.maximum(at[0], 0) - self.value(arrived, dom, choice, at))
 
     def initial(self, dom: Any) -> Choice:
         return (self.kernels.take(self.lower, dom),)
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
-        (low,) = self.initial(dom) if choice is None else choice
-        upper, offset = k.take(self.upper, dom), k.take(self.offset, dom)
+        low, *above = self.initial(dom) if choice is None else choice
+        upper, offset = above or (k.take(self.upper, dom), k.take(self.offset, dom))
         if self.unbounded:
             part, drop, mass = k.relax_lines(a, low, upper, k.zeros(1, a.shape[1]), offset)
             return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)

@@ -9,28 +9,50 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from bounds.domain import Domains
+from bounds.graph import Array
 
 _PIECE = 64
 
 
-class Frontier:
+class Batch(Protocol):
+    """Subproblems as parallel arrays."""
+
+    lb: Array
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Any) -> Any:
+        """Some of them."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        ...
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class Frontier(Generic[B]):
     """A heap of batches."""
 
-    def __init__(self, roots: Domains) -> None:
-        self._heap: list[tuple[float, int, Domains]] = []
+    def __init__(self, roots: B | None = None) -> None:
+        self._heap: list[tuple[float, int, B]] = []
         self._order = itertools.count()
         self._count = 0
         self._bytes = 0
-        self.push(roots)
+        if roots is not None:
+            self.push(roots)
 
     def __len__(self) -> int:
         return self._count
 
-    def push(self, domains: Domains) -> None:
+    def push(self, domains: B) -> None:
         """Adds open subproblems."""
         # a NaN bound orders as the worst
         order = np.argsort(np.where(np.isnan(domains.lb), -np.inf, domains.lb), kind="stable")
@@ -42,9 +64,9 @@ class Frontier:
             self._count += len(piece)
             self._bytes += _size(piece)
 
-    def pop(self, count: int) -> Domains:
+    def pop(self, count: int) -> B:
         """Removes and returns up to ``count`` subproblems, those with the least bounds first."""
-        taken: list[Domains] = []
+        taken: list[B] = []
         while self._heap and count > 0:
             key, order, piece = heapq.heappop(self._heap)
             self._bytes -= _size(piece)
@@ -56,7 +78,10 @@ class Frontier:
             taken.append(piece)
             count -= len(piece)
             self._count -= len(piece)
-        return taken[0] if len(taken) == 1 else Domains.concat(taken)
+        if len(taken) == 1:
+            return taken[0]
+        together: Any = type(taken[0])
+        return together.concat(taken)
 
     @property
     def bytes(self) -> int:
@@ -68,5 +93,5 @@ class Frontier:
         return self._heap[0][0] if self._heap else None
 
 
-def _size(piece: Domains) -> int:
-    return piece.lo.nbytes + piece.hi.nbytes + piece.open.nbytes + 24 * len(piece)
+def _size(piece: Batch) -> int:
+    return piece.nbytes

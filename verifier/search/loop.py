@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,12 +9,15 @@ import numpy as np
 from bounds.domain import Domains
 from bounds.graph import Array
 from bounds.methods.bounder import BoundResult, Effort, Evidence
-from bounds.methods.rule import Stopped
-from verifier.conclude import Ledger, Sat
+from bounds.methods.operand_bounder import OperandBounder
+from bounds.methods.tape import Stopped, Tape
+from verifier.conclude import Ledger
 from verifier.search.branch import input_split
 from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
+from verifier.search.operand_search import OperandSearch, operand_tape
+from verifier.search.outcome import Outcome, Watch
 from verifier.search.pace import effort_after_root
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
@@ -24,28 +26,6 @@ from verifier.verdict import UnknownReason
 # multiply-adds of one block: large enough to hide the interpreter, small enough for a prompt stop
 _BLOCK_WORK = 6e8
 _BLOCK_MOST = 512
-
-Watch = Callable[[int, int, float, float | None], None]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How the search of one case ended: ``sat`` set, or ``reason`` set, or everything settled.
-
-    Attributes:
-        sat: a concluded violation.
-        reason: why it stopped with subproblems open.
-        bounded: subproblems bounded; leaves: of these settled.
-        closed: fraction of the box proved.
-        worst: least lower bound still open.
-    """
-
-    sat: Sat | None = None
-    reason: UnknownReason = UnknownReason.NONE
-    bounded: int = 0
-    leaves: int = 0
-    closed: float = 0.0
-    worst: float | None = None
 
 
 @dataclass(slots=True)
@@ -109,6 +89,10 @@ class Search:
                 if found is not None:
                     out.sat = found
                     break
+            tape = operand_tape(result.tape) if first and self.settler.splits_operands else None
+            if len(batch) and tape is not None:
+                self._search_operands(batch, tape)
+                return self._ended()
             children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
                 out.sat = found
@@ -119,9 +103,30 @@ class Search:
             if self.watch:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()
+        return self._ended()
+
+    def _ended(self) -> Outcome:
+        out = self.outcome
         if out.sat is None and out.reason is UnknownReason.NONE and self.ledger.abandoned:
             out.reason = UnknownReason.PRECISION
         return out
+
+    def _search_operands(self, root: Domains, tape: Tape) -> None:
+        """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
+        fast = self.settler.fast
+        search = OperandSearch(
+            OperandBounder(tape, fast.compiled),
+            fast.objectives,
+            self.falsifier,
+            self.budget,
+            self.ledger,
+            self.tracer,
+            self.watch,
+            self.outcome,
+            self.next_id,
+        )
+        search.run(root)
+        self.next_id = search.next_id
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
         """Books what was refuted; returns the mask of domains still open."""

@@ -86,6 +86,11 @@ class Settler:
         self.counts = Settled()
 
     @property
+    def splits_operands(self) -> bool:
+        """Whether the search should split operands of nonlinear steps: many inputs, no other engine."""
+        return self.guide is None and not self.fast.rule.forward
+
+    @property
     def fine(self) -> BoxBounder:
         """The float64 bounder, made on first use."""
         if self._fine is None:

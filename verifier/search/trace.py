@@ -10,7 +10,18 @@ import numpy as np
 from bounds.domain import Domains
 from bounds.graph import Array
 from bounds.methods.bounder import Evidence
-from bounds.methods.parameters import Parameters
+from bounds.methods.parameters import Parameters, refined_elements, tape_parameters
+from bounds.methods.splits import Splits
+from bounds.methods.tape import Tape
+
+COPY = -2
+"""In place of a dimension: the children are copies."""
+
+
+class Numbered(Protocol):
+    """Subproblems with ids ``D``."""
+
+    id: Array
 
 
 class Tracer(Protocol):
@@ -20,8 +31,32 @@ class Tracer(Protocol):
         """Groups were refuted on boxes (``evidence.box`` indexes ``domains``)."""
         ...
 
-    def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:
-        """Domain i was split; its children have ids ``first_child + 2 i`` and ``+ 1``."""
+    def refuted_splits(
+        self,
+        node: Array,
+        group: Array,
+        row: Array,
+        parameters: Parameters,
+        splits: Splits,
+        anchor: tuple[int, Tape],
+    ) -> None:
+        """Groups were refuted on nodes that inherit the intermediate bounds of an anchor (its node, its
+        tape)."""
+        ...
+
+    def split(self, domains: Numbered, dim: Array, at: Array, first_child: int) -> None:
+        """Domain i was split; its children have ids ``first_child + 2 i`` and ``+ 1``.
+
+        Args:
+            domains: ``D`` of them.
+            dim: ``D`` input elements, or the number of inputs plus that of an operand.
+            at: ``D`` float64 points.
+            first_child: id of the first child.
+        """
+        ...
+
+    def copied(self, node: int, first_child: int) -> None:
+        """A node got two copies, ``first_child`` and the next."""
         ...
 
 
@@ -39,8 +74,24 @@ class BoxRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MultiplierRecord:
+    """Multipliers ``beta`` (of either sign) of ``operand`` in the rows ``evidence`` of a block (``G``
+    each)."""
+
+    evidence: Array
+    operand: Array
+    beta: Array
+
+    @staticmethod
+    def none() -> MultiplierRecord:
+        """Nothing kept."""
+        empty = np.zeros(0, dtype=np.int64)
+        return MultiplierRecord(empty, empty, empty.astype(np.float64))
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceRecord:
-    """Evidence of one block, by node."""
+    """Evidence of one block, by node; ``box`` is the node whose intermediate bounds it uses."""
 
     node: Array
     group: Array
@@ -48,6 +99,8 @@ class EvidenceRecord:
     parameters: Parameters
     exact: Array
     boxes: BoxRecord
+    box: Array
+    multipliers: MultiplierRecord
 
 
 def _packed(bits: Array) -> Array:
@@ -60,6 +113,7 @@ class TreeTracer:
     def __init__(self) -> None:
         self.splits: list[tuple[Array, Array, Array, int]] = []
         self.evidence: list[EvidenceRecord] = []
+        self._anchors: set[int] = set()
 
     def refuted(self, domains: Domains, evidence: Evidence) -> None:
         """Keeps the evidence with the nodes' ids; bits only of boxes that have any."""
@@ -84,9 +138,60 @@ class TreeTracer:
                 evidence.parameters,
                 evidence.exact,
                 boxes,
+                domains.id[used][box],
+                MultiplierRecord.none(),
             )
         )
 
-    def split(self, domains: Domains, dim: Array, at: Array, first_child: int) -> None:
+    def refuted_splits(
+        self,
+        node: Array,
+        group: Array,
+        row: Array,
+        parameters: Parameters,
+        splits: Splits,
+        anchor: tuple[int, Tape],
+    ) -> None:
+        """Keeps the evidence; the anchor's own bounds once."""
+        index, column = splits.pairs()
+        keep = splits.beta[index, column] != 0
+        index, column = index[keep], column[keep]
+        boxes = _no_boxes() if anchor[0] in self._anchors else _box_of(*anchor)
+        self._anchors.add(anchor[0])
+        self.evidence.append(
+            EvidenceRecord(
+                node,
+                group,
+                row,
+                parameters,
+                np.zeros(len(node), dtype=bool),
+                boxes,
+                np.full(len(node), anchor[0]),
+                MultiplierRecord(index, splits.operand[index, column], splits.beta[index, column]),
+            )
+        )
+
+    def split(self, domains: Numbered, dim: Array, at: Array, first_child: int) -> None:
         """Keeps the split."""
         self.splits.append((domains.id.copy(), dim.astype(np.int32), at.copy(), first_child))
+
+    def copied(self, node: int, first_child: int) -> None:
+        """Keeps the copy."""
+        self.splits.append((np.array([node]), np.array([COPY], dtype=np.int32), np.zeros(1), first_child))
+
+
+def _no_boxes() -> BoxRecord:
+    return BoxRecord(np.zeros(0, dtype=np.int64), *(np.zeros((0, 0)) for _ in range(6)))
+
+
+def _box_of(node: int, tape: Tape) -> BoxRecord:
+    held, refined = tape_parameters(tape), refined_elements(tape)
+    return BoxRecord(
+        np.array([node]),
+        _packed(held.slopes > 0),
+        held.lines,
+        held.mixes,
+        _packed(refined.neurons),
+        _packed(refined.scalars),
+        _packed(refined.products),
+    )

@@ -1,0 +1,174 @@
+"""Bounds subproblems that differ from one box by splits of operands.
+
+The bound of a subproblem is one row, improved over all slopes and multipliers: alpha- and beta-CROWN for any
+nonlinear step (Xu et al. 2021; Wang et al. 2021; Shi et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bounds.graph import Array
+from bounds.methods.backward import minimiser
+from bounds.methods.improve import FRESH, WARM, Improved, improve
+from bounds.methods.inherit import inherit
+from bounds.methods.multipliers import multipliers_of
+from bounds.methods.objective import CompiledObjectives, objective_rows
+from bounds.methods.splits import Splits
+from bounds.methods.tape import Tape
+from bounds.relax.base import Choice
+from bounds.relax.relu import SLOPE_STEPS
+
+# a scale of multipliers: the mean magnitude of a row's coefficients in the split operand's slot
+_LEAST_SCALE = 1e-3
+
+
+@dataclass(slots=True)
+class OperandBounds:
+    """What bounding ``D`` subproblems gave.
+
+    Attributes:
+        lower, pad: ``D`` rigorous lower bound of each subproblem's row, and its rounding share.
+        guesses: ``D d`` where the row's linear bound is least.
+        parameters: ``D A`` uint8, all relaxations' parameters in 1/128, to begin with next time.
+        beta: ``D K`` float32 multipliers.
+        best: rows as they were found, for evidence and for choosing splits.
+        tape: the subproblems' relaxations.
+    """
+
+    lower: Array
+    pad: Array
+    guesses: Array
+    parameters: Array
+    beta: Array
+    best: Improved
+    tape: Tape
+
+
+class OperandBounder:
+    """Bounds subproblems of one box (the anchor's) and one set of objectives.
+
+    Args:
+        anchor: a tape of one box, all of whose intermediate bounds the subproblems inherit.
+        objectives: in the anchor's precision.
+    """
+
+    def __init__(self, anchor: Tape, objectives: CompiledObjectives) -> None:
+        self.anchor, self.objectives = anchor, objectives
+        self.plan, self.kernels = anchor.plan, anchor.kernels
+        self.operands = anchor.plan.operands
+        for relaxation in anchor.relaxations:
+            relaxation.prepare()
+
+    @property
+    def parameters(self) -> int:
+        """A: how many parameters a row has."""
+        steps = zip(self.anchor.relaxations, self.plan.nonlinear, strict=True)
+        return sum(r.parameters * s.size for r, s in steps)
+
+    def first_parameters(self, count: int) -> Array:
+        """``count A``: the anchor's own, to begin with."""
+        k = self.kernels
+        dom = k.array(np.zeros(count, dtype=np.int64))
+        return self._packed([r.initial(dom) for r in self.anchor.relaxations])
+
+    def bound(
+        self,
+        splits: Splits,
+        picks: Array,
+        parameters: Array | None,
+        iterations: int,
+        *,
+        stored: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> OperandBounds:
+        """Bounds objective row ``picks: D`` over each subproblem.
+
+        Args:
+            splits: of the subproblems.
+            picks: index of an objective row each.
+            parameters: ``D A`` uint8 to begin with, or None for the anchor's own.
+            iterations: steps of improvement.
+            stored: parameters must end as a certificate holds them.
+            should_stop: polled inside.
+        """
+        k = self.kernels
+        tape = inherit(self.anchor, splits)
+        tape.should_stop = should_stop
+        dom = k.array(np.arange(len(splits)))
+        start = None if parameters is None else self._choices(tape, dom, parameters)
+        multipliers = multipliers_of(tape, splits, dom)
+        run = objective_rows(tape, self.objectives, dom, k.array(picks))
+        if multipliers is not None:
+            multipliers.scale = self._scales(tape, dom, multipliers, start, run)
+        best = improve(
+            tape,
+            dom,
+            run,
+            len(self.plan.steps),
+            iterations,
+            stored=stored,
+            final=False,
+            start=start,
+            multipliers=multipliers,
+            pace=FRESH if parameters is None else WARM,
+        )
+        beta = np.zeros(splits.operand.shape, dtype=np.float32)
+        if best.multipliers is not None:
+            row, column = splits.pairs()
+            beta[row, column] = k.numpy(best.multipliers.beta)
+        lower = np.asarray(k.numpy(best.lower))
+        return OperandBounds(
+            lower,
+            np.asarray(k.numpy(best.pad)),
+            np.asarray(k.numpy(minimiser(tape, best.a, dom))),
+            self._packed(best.choices),
+            beta,
+            best,
+            tape,
+        )
+
+    def _scales(self, tape: Tape, dom: Any, multipliers: Any, start: list[Choice] | None, run: Any) -> Any:
+        """``P``: the mean magnitude of the row's coefficients in each multiplier's slot."""
+        k = self.kernels
+        seen: dict[int, Any] = {}
+        choices = [r.initial(dom) for r in tape.relaxations] if start is None else start
+        record: list[Any] = [None] * len(choices)
+        run(choices, record, None)
+        for step in self.plan.nonlinear:
+            arrived = record[step.index]
+            if arrived is None:
+                continue
+            for s in step.sources:
+                seen[s] = abs(arrived) if s not in seen else k.maximum(seen[s], abs(arrived))
+        scale = k.zeros(len(multipliers.beta)) + _LEAST_SCALE
+        for s, part in multipliers.slots.items():
+            if s in seen:
+                mean = k.sum(seen[s], 1) / seen[s].shape[1]
+                own = seen[s][part.row, part.element]
+                scale[part.pairs] = k.maximum(k.maximum(own, k.take(mean, part.row)), _LEAST_SCALE)
+        return scale
+
+    def _packed(self, choices: list[Choice]) -> Array:
+        k = self.kernels
+        parts = [
+            np.rint(np.asarray(k.numpy(p)) * SLOPE_STEPS).astype(np.uint8)
+            for r, c in zip(self.anchor.relaxations, choices, strict=True)
+            for p in c[: r.parameters]
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _choices(self, tape: Tape, dom: Any, packed: Array) -> list[Choice]:
+        k, start, out = self.kernels, 0, list[Choice]()
+        for r, s in zip(tape.relaxations, self.plan.nonlinear, strict=True):
+            held: list[Any] = []
+            for _ in range(r.parameters):
+                part = packed[:, start : start + s.size]
+                held.append(k.array(part.astype(np.float64) / SLOPE_STEPS))
+                start += s.size
+            out.append(r.choose(dom, tuple(held)))
+        return out

@@ -1,0 +1,295 @@
+"""The search below the root for queries with many inputs: operands of nonlinear steps are split, not inputs.
+
+All subproblems have the root's box and inherit its intermediate bounds. Groups (disjuncts) are searched
+apart,
+each with splits of its own: the tree gets copies of the root, among which the open groups are dealt out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from bounds.domain import Domains, Objectives
+from bounds.graph import Array
+from bounds.methods.operand_bounder import OperandBounder, OperandBounds
+from bounds.methods.operand_choice import choose_operands
+from bounds.methods.parameters import stored_parameters
+from bounds.methods.splits import Splits
+from bounds.methods.tape import Stopped, Tape
+from verifier.conclude import Ledger, Sat
+from verifier.search.budget import Budget
+from verifier.search.falsify.falsifier import Falsifier
+from verifier.search.frontier import Frontier
+from verifier.search.outcome import Outcome, Watch
+from verifier.search.trace import Tracer
+from verifier.verdict import UnknownReason
+
+# steps of improvement for the root's rows and for subproblems (measured: benchmarks/results/genbab.md)
+_ROOT_STEPS, _STEPS = 50, 40
+# a subproblem whose bound rose by less than this share since its parent gets twice the steps, up to so many
+# times: splitting does not help where the optimisation is stuck
+_STALLED, _LEVELS = 0.05, 4
+# candidates for a split that are tried
+_CANDIDATES = 12
+# multiply-adds of one block, and its largest size
+_BLOCK_WORK, _BLOCK_MOST = 4e9, 256
+_FIELDS = ("id", "open", "lb", "volume", "pick", "parameters")
+
+
+@dataclass(slots=True)
+class OperandDomains:
+    """A batch of ``D`` subproblems of one box.
+
+    Attributes:
+        id, open, lb, volume: as in :class:`bounds.domain.Domains` (volume: share of the tree).
+        pick: ``D`` the objective row that is bounded.
+        parameters: ``D A`` uint8, relaxations' parameters to begin with.
+        splits: how they differ.
+    """
+
+    id: Array
+    open: Array
+    lb: Array
+    volume: Array
+    pick: Array
+    parameters: Array
+    splits: Splits
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def take(self, index: Array | slice) -> OperandDomains:
+        """The listed (or masked) subproblems."""
+        parts = [getattr(self, f)[index] for f in _FIELDS]
+        return OperandDomains(*parts, splits=self.splits.take(index))
+
+    @staticmethod
+    def concat(parts: list[OperandDomains]) -> OperandDomains:
+        """All of them in order."""
+        joined = [np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS]
+        return OperandDomains(*joined, splits=Splits.concat([p.splits for p in parts]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(getattr(self, f).nbytes for f in _FIELDS) + self.splits.nbytes
+
+
+@dataclass(slots=True)
+class OperandSearch:
+    """Searches one box; collaborators as in :class:`verifier.search.loop.Search`.
+
+    Attributes:
+        bounder: of the box's anchor.
+        objectives: of the case.
+        falsifier, budget, ledger, tracer, watch, outcome: the search's own.
+        next_id: hands out node ids.
+        candidates: how many splits are tried for each subproblem.
+    """
+
+    bounder: OperandBounder
+    objectives: Objectives
+    falsifier: Falsifier | None
+    budget: Budget
+    ledger: Ledger
+    tracer: Tracer | None
+    watch: Watch | None
+    outcome: Outcome
+    next_id: int
+    candidates: int = _CANDIDATES
+    anchor_node: int = -1
+
+    def run(self, root: Domains) -> None:
+        """Searches the open root; books everything, and the outcome."""
+        out, lo, hi = self.outcome, root.lo[0], root.hi[0]
+        levels = [Frontier(self._roots(root)), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
+        block = len(levels[0])
+        while any(len(f) for f in levels):
+            out.reason = self.budget.exhausted(out.bounded, sum(f.bytes for f in levels))
+            if out.reason is not UnknownReason.NONE:
+                break
+            level = next(i for i, f in enumerate(levels) if len(f))
+            batch = levels[level].pop(max(1, block >> level))
+            try:
+                before = batch.lb.copy()
+                found, still = self._bound(batch, level)
+                sat = self._falsify(batch, found, still, lo, hi)
+                if sat is not None:
+                    out.sat = sat
+                    break
+                children, stalled = self._split(batch, before, found, still)
+            except Stopped:
+                levels[level].push(batch)
+                out.reason = self.budget.exhausted(out.bounded, 0)
+                break
+            levels[min(level + 1, _LEVELS - 1)].push(children.take(stalled))
+            levels[max(level - 1, 0)].push(children.take(~stalled))
+            block = self._block(block)
+            if self.watch:
+                self.watch(out.bounded, sum(map(len, levels)), out.closed, _worst(levels))
+        out.worst = _worst(levels)
+
+    def _roots(self, root: Domains) -> OperandDomains:
+        """One copy of the root for each open group; a first copy of all of them is the anchor."""
+        groups = np.flatnonzero(root.open[0])
+        here, nothing = root.open[0], np.zeros_like(root.open[0])
+        self.anchor_node = self._copy(int(root.id[0]), here, here, nothing)
+        ids, node = list[int](), self.anchor_node
+        for g in groups[:-1]:
+            alone = nothing.copy()
+            alone[g] = True
+            left = self._copy(node, here, alone, here & ~alone)
+            ids.append(left)
+            node, here = left + 1, here & ~alone
+        ids.append(node)
+        count = len(groups)
+        open_ = np.zeros((count, self.objectives.groups), dtype=bool)
+        open_[np.arange(count), groups] = True
+        picks = self._picks(groups)
+        return OperandDomains(
+            np.array(ids),
+            open_,
+            np.full(count, root.lb[0]),
+            np.full(count, root.volume[0] / count),
+            picks,
+            self.bounder.first_parameters(count),
+            Splits.none(count),
+        )
+
+    def _copy(self, node: int, held: Array, left: Array, right: Array) -> int:
+        """Deals a node's open groups out to two copies of it; the left one's id."""
+        first = self.next_id
+        self.next_id += 2
+        self.ledger.copy(held, left, right)
+        if self.tracer is not None:
+            self.tracer.copied(node, first)
+        return first
+
+    def _picks(self, groups: Array) -> Array:
+        """The best row of each group on the whole box."""
+        start: list[int] = self.objectives.start.tolist()
+        rows = np.concatenate([np.arange(start[g], start[g + 1]) for g in groups.tolist()])
+        if len(rows) == len(groups):
+            return rows
+        found = self.bounder.bound(Splits.none(len(rows)), rows, None, 0)
+        lower = np.where(np.isnan(found.lower), -np.inf, found.lower)
+        sizes = np.cumsum([0, *(start[g + 1] - start[g] for g in groups.tolist())])
+        return np.array([rows[s + lower[s:e].argmax()] for s, e in pairwise(sizes)])
+
+    def _bound(self, batch: OperandDomains, level: int) -> tuple[OperandBounds, Array]:
+        """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
+        out = self.outcome
+        whole = batch.splits.depth == 0
+        found = self.bounder.bound(
+            batch.splits,
+            batch.pick,
+            None if whole else batch.parameters,
+            _ROOT_STEPS if whole else _STEPS << level,
+            stored=self.tracer is not None,
+            should_stop=self.budget.should_stop,
+        )
+        # the checker walks the same relaxation in other arithmetic: leave it the rounding share once more
+        margin = found.pad if self.tracer is not None else 0.0
+        strict = self.objectives.strict[batch.pick]
+        low = found.lower - margin
+        proved = (low > 0) | (strict & (low >= 0))
+        out.bounded += len(batch)
+        if proved.any():
+            index = np.flatnonzero(proved)
+            self._record(batch, found, index)
+            batch.open[index] = False
+            self.ledger.settle(~batch.open[index])
+            out.leaves += len(index)
+            out.closed += float(batch.volume[index].sum())
+        batch.lb[:] = np.fmax(batch.lb, found.lower)
+        return found, np.flatnonzero(~proved)
+
+    def _record(self, batch: OperandDomains, found: OperandBounds, index: Array) -> None:
+        """Hands evidence to the tracer."""
+        if self.tracer is None:
+            return
+        k = self.bounder.kernels
+        choices = [tuple(k.take(p, k.array(index)) for p in c) for c in found.best.choices]
+        row = batch.pick[index]
+        group = self.objectives.group_of_row[row]
+        splits = batch.splits.take(index)
+        splits.beta = found.beta[index]
+        self.tracer.refuted_splits(
+            batch.id[index],
+            group,
+            row - self.objectives.start[group],
+            stored_parameters(found.tape, choices, len(index)),
+            splits,
+            (self.anchor_node, self.bounder.anchor),
+        )
+
+    def _falsify(
+        self, batch: OperandDomains, found: OperandBounds, still: Array, lo: Array, hi: Array
+    ) -> Sat | None:
+        """Tries the rows' minimisers, and descent from the worst of them."""
+        if self.falsifier is None or not len(still):
+            return None
+        shape = (len(still), len(lo))
+        boxes = Domains(
+            np.broadcast_to(lo, shape),
+            np.broadcast_to(hi, shape),
+            batch.id[still],
+            batch.open[still],
+            batch.lb[still],
+            batch.volume[still],
+        )
+        lower = np.where(batch.open[still], batch.lb[still][:, None], np.inf)
+        return self.falsifier.leaves(boxes, found.guesses[still], lower)
+
+    def _split(
+        self, batch: OperandDomains, before: Array, found: OperandBounds, still: Array
+    ) -> tuple[OperandDomains, Array]:
+        """Children of the open subproblems; those without anything to split are abandoned.
+
+        Returns:
+            The children, and which of them have parents whose bounds hardly rose over ``before: D``.
+        """
+        if not len(still):
+            return batch.take(still), np.zeros(0, dtype=bool)
+        chosen = choose_operands(
+            found, self.bounder.objectives, batch.splits, batch.pick, still, self.candidates
+        )
+        possible = chosen.operand >= 0
+        self.ledger.abandon(int((~possible).sum()))
+        still, operand, point = still[possible], chosen.operand[possible], chosen.point[possible]
+        held = batch.take(still)
+        held.splits.beta, held.parameters = found.beta[still], found.parameters[still]
+        ids = self.next_id + 2 * np.arange(len(still))
+        self.next_id += 2 * len(still)
+        self.ledger.split(len(still))
+        if self.tracer is not None:
+            inputs = self.bounder.plan.input_size
+            self.tracer.split(
+                held, inputs + operand, point.astype(np.float64), int(ids[0]) if len(ids) else 0
+            )
+        children: list[OperandDomains] = []
+        for i, side in enumerate((-1, 1)):
+            splits = held.splits.with_split(operand, point, side, held.id, chosen.beta[possible, i])
+            lower = np.fmax(held.lb, chosen.lower[possible, i])
+            one = (ids + i, held.open.copy(), lower, held.volume / 2, held.pick, held.parameters)
+            children.append(OperandDomains(*one, splits))
+        gained = held.lb - before[still] > _STALLED * np.abs(before[still])
+        return OperandDomains.concat(children), np.tile(~gained, 2)
+
+    def _block(self, last: int) -> int:
+        """Size of the next block (deterministic: no clock)."""
+        work = self.bounder.plan.work * 3.0 * (_STEPS + self.candidates)
+        return int(np.clip(_BLOCK_WORK / work, 1, min(_BLOCK_MOST, 4 * max(last, 1))))
+
+
+def _worst(levels: list[Frontier[OperandDomains]]) -> float | None:
+    found = [w for w in (f.worst() for f in levels) if w is not None]
+    return min(found) if found else None
+
+
+def operand_tape(tape: Tape | None) -> Tape | None:
+    """The tape to search from, or None where there is nothing to split."""
+    return tape if tape is not None and tape.relaxations else None
