@@ -71,6 +71,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
     start: list[Choice] | None = None,
     multipliers: Multipliers | None = None,
     pace: Pace = FRESH,
+    done: Callable[[Any], bool] | None = None,
 ) -> Improved:
     """Improves rows over boxes ``dom: R`` that start before step ``first``.
 
@@ -87,6 +88,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
         start: choices to begin with, instead of the relaxations' own.
         multipliers: of operand splits; moved as well.
         pace: step lengths.
+        done: asked before every step whether bounds ``R`` are good enough.
     """
     k = tape.kernels
     if iterations:
@@ -104,6 +106,8 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
     best = Improved(lower, a, pad, kept, multipliers)
     ascent = _Ascent(tape, dom, first, pace)
     for t in range(iterations):
+        if done is not None and done(best.lower):
+            break
         choices, multipliers = ascent.step(choices, multipliers, a, record, t)
         record = [None] * len(choices)
         lower, a, pad = run(choices, record, multipliers)

@@ -116,6 +116,7 @@ class OperandBounder:
             start=start,
             multipliers=multipliers,
             pace=FRESH if parameters is None else WARM,
+            done=lambda lower: bool(k.numpy(lower > 0).all()),
         )
         beta = np.zeros(splits.operand.shape, dtype=np.float32)
         if best.multipliers is not None:

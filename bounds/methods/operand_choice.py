@@ -40,13 +40,13 @@ _LEAST_WIDTH = 2.0**-18
 
 @dataclass(frozen=True, slots=True)
 class OperandChoice:
-    """Where to split ``D`` subproblems.
+    """Where to split ``D`` subproblems: up to ``m`` places each, the best first.
 
     Attributes:
-        operand: ``D`` number of the operand, -1 for nowhere.
-        point: ``D`` float32.
-        lower: ``D 2`` rigorous lower bounds of the left and right child.
-        beta: ``D 2`` multipliers of the new split to begin with.
+        operand: ``D m`` number of the operand, -1 for nowhere.
+        point: ``D m`` float32.
+        lower: ``D m 2`` rigorous lower bounds of the left and right child of every single split.
+        beta: ``D m 2`` multipliers of the new split to begin with.
     """
 
     operand: Array
@@ -75,6 +75,7 @@ def choose_operands(
     picks: Array,
     index: Array,
     count: int,
+    most: int = 1,
 ) -> OperandChoice:
     """Picks an operand and a point for subproblems ``index: D'`` of a block.
 
@@ -84,8 +85,9 @@ def choose_operands(
         splits, picks: of the whole block; the splits' own multipliers are not read but those in ``found``.
         index: subproblems to split.
         count: candidates that are tried for each.
+        most: places wanted for each (m).
     """
-    return _Chooser(found, objectives, splits, picks, index).run(count)
+    return _Chooser(found, objectives, splits, picks, index).run(count, most)
 
 
 class _Chooser:
@@ -104,27 +106,27 @@ class _Chooser:
         self.choices = [tuple(self.k.take(c, dom) for c in choice) for choice in found.best.choices]
         self.record: list[Any] = [None] * len(self.choices)
 
-    def run(self, count: int) -> OperandChoice:
+    def run(self, count: int, most: int) -> OperandChoice:
         rows = len(self.index)
         chosen = OperandChoice(
-            np.full(rows, -1, dtype=np.int32),
-            np.zeros(rows, dtype=np.float32),
-            np.full((rows, 2), -np.inf),
-            np.zeros((rows, 2), dtype=np.float32),
+            np.full((rows, most), -1, dtype=np.int32),
+            np.zeros((rows, most), dtype=np.float32),
+            np.full((rows, most, 2), -np.inf),
+            np.zeros((rows, most, 2), dtype=np.float32),
         )
-        candidates = self._candidates(self._losses(), count)
+        candidates = self._candidates(self._losses(), max(count, most))
         if not len(candidates):
             return chosen
         lower, beta = self._tried(candidates)
         small, large = np.minimum(lower.min(axis=0), 0), np.minimum(lower.max(axis=0), 0)
-        order = np.lexsort((small + _BETTER * large, candidates.row))
+        order = np.lexsort((-(small + _BETTER * large), candidates.row))
         row = candidates.row[order]
-        last = order[np.flatnonzero(np.append(np.diff(row) > 0, True))]
-        row = candidates.row[last]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        order, at = order[rank < most], (row[rank < most], rank[rank < most])
         offsets = np.array([o.offset for o in self.operands])
-        chosen.operand[row] = offsets[candidates.operand[last]] + candidates.element[last]
-        chosen.point[row] = candidates.point[last]
-        chosen.lower[row], chosen.beta[row] = lower[:, last].T, beta[:, last].T
+        chosen.operand[at] = offsets[candidates.operand[order]] + candidates.element[order]
+        chosen.point[at] = candidates.point[order]
+        chosen.lower[at], chosen.beta[at] = lower[:, order].T, beta[:, order].T
         return chosen
 
     def _losses(self) -> dict[int, tuple[int, Array]]:

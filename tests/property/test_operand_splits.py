@@ -112,14 +112,15 @@ def child_faults(
     """Whether bounds of the children that were tried hold in the children."""
     picks = np.arange(len(rows))
     with np.errstate(all="ignore"):
-        chosen = choose_operands(got, bounder.objectives, rows, picks, picks, 3)
+        chosen = choose_operands(got, bounder.objectives, rows, picks, picks, 3, 2)
     found: list[str] = []
-    for r in np.flatnonzero(chosen.operand >= 0):
+    for r, m in np.argwhere(chosen.operand >= 0).tolist():
         for i, side in enumerate((-1, 1)):
             one = np.array([r])
-            child = rows.take(one).with_split(chosen.operand[one], chosen.point[one], side, one, np.zeros(1))
+            at = chosen.operand[one, m], chosen.point[one, m]
+            child = rows.take(one).with_split(*at, side, one, chosen.beta[one, m, i])
             here = keep & inside(child, operands)
-            found += objective_faults(chosen.lower[one, i], truth[here][:, one], blur)
+            found += objective_faults(chosen.lower[one, m, i], truth[here][:, one], blur)
     return found
 
 

@@ -34,6 +34,8 @@ _ROOT_STEPS, _STEPS = 50, 40
 _STALLED, _LEVELS = 0.05, 4
 # candidates for a split that are tried
 _CANDIDATES = 12
+# subproblems that a block should have, and splits that are dealt out at once to get there
+_WANTED, _DEEPEST = 32, 4
 # multiply-adds of one block, and its largest size
 _BLOCK_WORK, _BLOCK_MOST = 4e9, 256
 _FIELDS = ("id", "open", "lb", "volume", "pick", "parameters")
@@ -254,30 +256,46 @@ class OperandSearch:
         """
         if not len(still):
             return batch.take(still), np.zeros(0, dtype=bool)
+        # few subproblems: deal several splits out at once, a block of one row costs what one of ten does
+        most = max(1, min(_DEEPEST, int(np.log2(max(_WANTED // len(still), 1)))))
         chosen = choose_operands(
-            found, self.bounder.objectives, batch.splits, batch.pick, still, self.candidates
+            found, self.bounder.objectives, batch.splits, batch.pick, still, self.candidates, most
         )
-        possible = chosen.operand >= 0
+        possible = chosen.operand[:, 0] >= 0
         self.ledger.abandon(int((~possible).sum()))
-        still, operand, point = still[possible], chosen.operand[possible], chosen.point[possible]
-        held = batch.take(still)
-        held.splits.beta, held.parameters = found.beta[still], found.parameters[still]
-        ids = self.next_id + 2 * np.arange(len(still))
-        self.next_id += 2 * len(still)
-        self.ledger.split(len(still))
-        if self.tracer is not None:
-            inputs = self.bounder.plan.input_size
-            self.tracer.split(
-                held, inputs + operand, point.astype(np.float64), int(ids[0]) if len(ids) else 0
-            )
+        held = batch.take(still[possible])
+        held.splits.beta, held.parameters = found.beta[still[possible]], found.parameters[still[possible]]
+        gained = held.lb - before[still[possible]] > _STALLED * np.abs(before[still[possible]])
+        parent = np.arange(len(held))
+        for m in range(most):
+            operand = chosen.operand[possible, m][parent]
+            keep = operand >= 0
+            done, rest = held.take(~keep), parent[~keep]
+            now, parent = held.take(keep), parent[keep]
+            part = (chosen.point, chosen.lower, chosen.beta)
+            children = self._children(now, operand[keep], *(p[possible, m][parent] for p in part))
+            held = OperandDomains.concat([*children, done])
+            parent = np.concatenate([parent, parent, rest])
+        return held, ~gained[parent]
+
+    def _children(
+        self, held: OperandDomains, operand: Array, point: Array, lower: Array, beta: Array
+    ) -> list[OperandDomains]:
+        """The left and the right children of subproblems split at one operand each."""
+        ids = self.next_id + 2 * np.arange(len(held))
+        if len(held):
+            self.ledger.split(len(held))
+            if self.tracer is not None:
+                dim = self.bounder.plan.input_size + operand
+                self.tracer.split(held, dim, point.astype(np.float64), self.next_id)
+        self.next_id += 2 * len(held)
         children: list[OperandDomains] = []
         for i, side in enumerate((-1, 1)):
-            splits = held.splits.with_split(operand, point, side, held.id, chosen.beta[possible, i])
-            lower = np.fmax(held.lb, chosen.lower[possible, i])
-            one = (ids + i, held.open.copy(), lower, held.volume / 2, held.pick, held.parameters)
+            splits = held.splits.with_split(operand, point, side, held.id, beta[:, i])
+            bound = np.fmax(held.lb, lower[:, i])
+            one = (ids + i, held.open.copy(), bound, held.volume / 2, held.pick, held.parameters)
             children.append(OperandDomains(*one, splits))
-        gained = held.lb - before[still] > _STALLED * np.abs(before[still])
-        return OperandDomains.concat(children), np.tile(~gained, 2)
+        return children
 
     def _block(self, last: int) -> int:
         """Size of the next block (deterministic: no clock)."""
