@@ -14,22 +14,24 @@ stored in A, c and e. Each step replaces one node by its sources and adds to e w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import TypeAlias
 
 import numpy as np
 
 from verifier.check.arithmetic import ETA32, LARGEST_SUM, TOO_MANY, Arithmetic, float_above
+from verifier.check.forms import Forms
 from verifier.check.network import Array, Chain, Dense, Kind, Network, Take
 from verifier.check.nonlinear import Context, Curve, Product, Rectifier, Relaxed
+from verifier.check.regions import NOTHING, Given, Limits, Multipliers, Regions, Sharp
 from verifier.check.rounding import model_error
 from verifier.check.state import (
     Affine,
     Choices,
     Cost,
-    Form,
+    Interval,
     Layout,
-    Marks,
     Rows,
     State,
     backward,
@@ -44,8 +46,10 @@ from verifier.check.state import (
 )
 from verifier.spec.model import Ball
 
+Units: TypeAlias = tuple[int, Array, Array, int]  # rows sign * z_i[element]: i, boxes, elements, sign
 _HUGE = 2.0**900
 _ROW_ELEMENTS = 1 << 14  # of one chunk of packed rows at the widest node
+_LEAST_ROWS = 32  # however wide it is: every chunk reads all weights
 
 
 class Bounder:
@@ -96,14 +100,13 @@ class Bounder:
         return Affine(tuple(terms), bias, absolute, ours, model, floor, blind, signs, moves)
 
     # -------------------------------------------------------------- intervals, forwards
-    def run(
-        self, low: Array, high: Array, choice: Choices | None = None, marks: Marks | None = None
-    ) -> State:
-        """Steps 1 to 3 of the rule for boxes ``low, high`` (D, inputs).
-
-        ``choice`` holds the boxes' own lines; step 3 bounds the elements in ``marks``, or none.
-        """
-        state, formed = State(), self.forward
+    def run(self, low: Array, high: Array, given: Given = NOTHING) -> State:
+        """Steps 1 to 3 of the rule for boxes ``low, high`` (D, inputs)."""
+        split = np.zeros(len(low), bool)
+        for limit in given.limits.values():
+            split[limit.of] = True
+        state, formed = State(split, np.zeros(len(low), bool)), self.forward
+        forms = Forms(self.arithmetic, low, high) if formed else None
         for i, node in enumerate(self.network.nodes):
             pad: Array | None = None
             if node.kind is Kind.INPUT:
@@ -111,14 +114,15 @@ class Bounder:
             elif node.kind is Kind.AFFINE:
                 lo, hi, pad = self._affine_interval(state, i)
             else:
-                lo, hi, pad = self._nonlinear(state, i, choice, marks)
+                lo, hi, pad = self._nonlinear(state, i, given)
             # forms of what has no bound would have to be told from numbers in exact arithmetic
             formed = formed and not (self.arithmetic.exact and (unbounded(lo) | unbounded(hi)).any())
-            if formed:
-                form = self._form(state, i, pad, low, high)
+            if formed and forms is not None:
+                form = forms.of(state, i, node, self.affine[i], pad)
                 state.forms.append(form)
-                least, most = self._range(form, low, high)
+                least, most = forms.range(form)
                 lo, hi = np.fmax(lo, least), np.fmin(hi, most)
+            lo, hi = state.settled(lo, hi)
             for store, value in ((state.low, lo), (state.high, hi), (state.mag, np.maximum(-lo, hi))):
                 store.append(value)
             state.pad.append(None if pad is None else Cost(pad))
@@ -126,18 +130,25 @@ class Bounder:
             state.floor.append(self.arithmetic.tiny * (1 + known.max(axis=0).sum()))
         return state
 
-    def _nonlinear(
-        self, state: State, i: int, choice: Choices | None, marks: Marks | None
-    ) -> tuple[Array, Array, Array | None]:
-        """Bounds the operands where that is asked for, then relaxes the node on what was found."""
+    def _nonlinear(self, state: State, i: int, given: Given) -> tuple[Array, Array, Array | None]:
+        """Bounds the operands where that is asked for, cuts them down to the box's limits, then relaxes."""
         node, to = self.network.nodes[i], self.arithmetic
-        intervals = [(state.low[k], state.high[k]) for k in node.operands]
-        if marks is not None:
-            for k, source in enumerate(node.operands):
-                wanted = self.layout.part(i, self._marks_of(node.kind, marks), k)
-                intervals[k] = self._tighten(state, source, *intervals[k], wanted)
-        relaxed, pad = self._relax(Context(to, self.layout, i, choice), intervals)
-        state.relaxed[i] = relaxed
+        intervals: list[Interval] = []
+        for k, source in enumerate(node.operands):
+            interval = state.low[source], state.high[source]
+            if given.marks is not None:
+                wanted = self.layout.part(i, given.marks.of(node.kind), k)
+                sharp = given.sharp and given.sharp.among(self.layout.first(i, k), node.size)
+                interval = self._tighten(state, source, interval, wanted, sharp)
+            low, high = state.settled(*interval)
+            limit = given.limits.get(self.layout.tensor(source))
+            if limit is not None:
+                low, high, empty = limit.apply(low, high)
+                state.empty |= empty
+            intervals.append((low, high))
+        relaxed = self._relax(Context(to, self.layout, i, given.choice), intervals)
+        pad = self._model_error(i, intervals)
+        state.relaxed[i], state.operands[i] = relaxed, intervals
         lo, hi = without_nan(to, *relaxed.interval())
         if pad is None:
             return lo, hi, None
@@ -146,31 +157,31 @@ class Bounder:
             slip = slip + 8 * to.u * np.maximum(np.abs(lo), np.abs(hi))
         return *without_nan(to, lo - slip, hi + slip), pad
 
-    @staticmethod
-    def _marks_of(kind: Kind, marks: Marks) -> Array:
-        return {Kind.RELU: marks.rectifiers, Kind.SCALAR: marks.scalars, Kind.PRODUCT: marks.products}[kind]
-
-    def _relax(self, context: Context, intervals: list[tuple[Array, Array]]) -> tuple[Relaxed, Array | None]:
-        """The relaxation, and how far the model's own value may be off (level ``float32``)."""
-        node, to = self.network.nodes[context.node], self.arithmetic
+    def _relax(self, context: Context, intervals: list[Interval]) -> Relaxed:
+        node = self.network.nodes[context.node]
         low, high = intervals[0]
+        if node.kind is Kind.PRODUCT:
+            return Product(context, intervals[0], intervals[1])
         mag = np.maximum(-low, high)
-        rounds = self.float32 and node.roundings > 0
-        nothing = np.full(low.shape, np.inf, to.dtype)
         if node.kind is Kind.RELU:
-            return Rectifier(context, low, high, mag), None
+            return Rectifier(context, low, high, mag)
+        return Curve(context, node.function, low, high, mag)
+
+    def _model_error(self, i: int, intervals: list[Interval]) -> Array | None:
+        """How far the model's own value of a nonlinear node may be off (level ``float32``)."""
+        node, to = self.network.nodes[i], self.arithmetic
+        if not self.float32 or not node.roundings or node.kind is Kind.RELU:
+            return None
+        low, high = intervals[0]
+        nothing = np.full(low.shape, np.inf, to.dtype)
+        if node.roundings >= TOO_MANY:
+            return nothing
         if node.kind is Kind.SCALAR:
-            curve = Curve(context, node.function, low, high, mag)
-            if not rounds or node.roundings >= TOO_MANY:
-                return curve, nothing if rounds else None
-            return curve, to.array(model_error(node.function, *to.outwards(low, high)))
-        product = Product(context, intervals[0], intervals[1])
-        if not rounds or node.roundings >= TOO_MANY:
-            return product, nothing if rounds else None
-        size = mag * np.maximum(-intervals[1][0], intervals[1][1])
+            return to.array(model_error(node.function, *to.outwards(low, high)))
+        size = np.maximum(-low, high) * np.maximum(-intervals[1][0], intervals[1][1])
         fits = np.asarray(size <= LARGEST_SUM, bool)  # else it may overflow
         error = np.where(fits, size, 0) * to.gamma32(node.roundings) + to.number(node.roundings * ETA32)
-        return product, np.where(fits, error * to.slack, nothing)
+        return np.where(fits, error * to.slack, nothing)
 
     def _affine_interval(self, state: State, i: int) -> tuple[Array, Array, Array | None]:
         """``L mid + b -+ (|L| rad + pad)``.
@@ -254,77 +265,50 @@ class Bounder:
             return np.asarray(False)
         return forward(indicator(chain), open_.astype(np.float64)) > 0
 
-    # -------------------------------------------------------------- affine forms, forwards
-    def _form(self, state: State, i: int, pad: Array | None, low: Array, high: Array) -> Form:
-        """Step 2 of the rule: carries ``G x + g +- rho`` through node i."""
-        to, node, a = self.arithmetic, self.network.nodes[i], self.affine[i]
-        boxes, inputs = low.shape
-        widest = np.maximum(-low, high)
-        floor = to.tiny * (1 + widest.sum(axis=1, keepdims=True))  # underflow, in G on every input
-        if i == 0:
-            unit = np.broadcast_to(to.array(np.eye(inputs)), (boxes, inputs, inputs))
-            zero = np.zeros(low.shape, to.dtype)
-            return Form(unit, zero, zero, widest)
-        if node.kind is not Kind.AFFINE:
-            operands = tuple(state.forms[k] for k in node.operands)
-            rows, centre, radius = state.relaxed[i].form(operands, floor)
-            if pad is not None:
-                radius = (radius + pad) * (1 + 8 * to.u)
-            return Form(rows, centre, radius, self._reach(rows, widest))
-        shape = (boxes, node.size)
-        rows = np.zeros((boxes, inputs, node.size), to.dtype)
-        centre, radius = np.zeros(shape, to.dtype), np.zeros(shape, to.dtype)
-        for source, chain, absolute in a.terms:
-            f = state.forms[source]
-            rows = rows + forward(chain, f.rows)
-            centre = centre + forward(chain, f.centre)
-            # rounding of G and g costs at most ours * |L| (|G| |x| + |g| + rho), anywhere in the box
-            spent = f.radius + a.ours * (f.reach + np.abs(f.centre) + f.radius)
-            radius = radius + forward(absolute, spent)
-        if a.bias is not None:
-            centre = centre + a.bias
-        # pad holds this node's own errors, those of the bias included
-        if pad is not None:
-            radius = (radius + pad + floor) * (1 + 8 * to.u)
-        return Form(rows, centre, radius, self._reach(rows, widest))
-
-    @staticmethod
-    def _reach(rows: Array, widest: Array) -> Array:
-        return np.matmul(widest[:, None, :], np.abs(rows))[:, 0]
-
-    def _range(self, f: Form, low: Array, high: Array) -> tuple[Array, Array]:
-        """The form's values over the box, outwards."""
-        to = self.arithmetic
-        mid, rad = middle(to, low, high)
-        centre = np.matmul(mid[:, None, :], f.rows)[:, 0] + f.centre
-        radius = np.matmul(rad[:, None, :], np.abs(f.rows))[:, 0] + f.radius
-        # f.reach is computed: a sum of non-negative products, covered by gamma's slack
-        radius = radius + to.gamma(low.shape[1]) * (f.reach + np.abs(f.centre) + radius) + to.tiny
-        return centre - radius, centre + radius
-
     # -------------------------------------------------------------- rows, backwards
-    def _tighten(self, state: State, i: int, low: Array, high: Array, wanted: Array) -> tuple[Array, Array]:
-        """Step 3: bounds the wanted (D, n) elements of node i from both sides, where they come from."""
+    def _tighten(
+        self, state: State, i: int, interval: Interval, wanted: Array, sharp: Sharp | None
+    ) -> Interval:
+        """Step 3: bounds the wanted (D, n) elements of node i from both sides, where they come from.
+
+        Bounds with parameters of their own (``sharp``) are found one by one, others once for every element
+        that is asked for.
+        """
         box, element = np.nonzero(wanted)
         if i == 0 or not box.size:
-            return low, high
+            return interval
         origin, index = self._origin(i)
         place = index[element]
         box, element, place = box[place >= 0], element[place >= 0], place[place >= 0]
-        size = self.network.nodes[origin].size
-        once, back = np.unique(box * size + place, return_inverse=True)
-        found: list[list[Array]] = [[], []]
-        for part in self.chunks(len(once), 2):
-            where = np.divmod(once[part], size)
-            least = self.minimum(state, self._unit_rows(state, origin, where[0], where[1]), None)
-            half = len(where[0])
-            found[0].append(least[:half])
-            found[1].append(-least[half:])
-        low, high = low.copy(), high.copy()
-        if len(once):
-            low[box, element] = np.fmax(low[box, element], np.concatenate(found[0])[back])
-            high[box, element] = np.fmin(high[box, element], np.concatenate(found[1])[back])
-        return low, high
+        if not box.size:
+            return interval
+        size, asked = self.network.nodes[origin].size, box * wanted.shape[1] + element
+        ends = interval[0].copy(), interval[1].copy()
+        for side, sign, closer in ((0, 1, np.fmax), (1, -1, np.fmin)):
+            least = np.full(len(box), -np.inf, self.arithmetic.dtype)
+            rest = np.ones(len(box), bool)
+            if sharp is not None:
+                mine = np.flatnonzero(sharp.upper == side)
+                key = sharp.box[mine] * wanted.shape[1] + sharp.operand[mine]
+                known = np.isin(key, asked)  # others are about constants
+                mine, spot = mine[known], np.searchsorted(asked, key[known])
+                rest[spot] = False
+                units = origin, box[spot], place[spot], sign
+                least[spot] = self._least_of(state, units, sharp.choices[mine])
+            once, back = np.unique(box[rest] * size + place[rest], return_inverse=True)
+            units = origin, *np.divmod(once, size), sign
+            least[rest] = self._least_of(state, units, None)[back]
+            ends[side][box, element] = closer(ends[side][box, element], sign * least)
+        return ends
+
+    def _least_of(self, state: State, units: Units, choice: Choices | None) -> Array:
+        """Lower bounds of ``sign z`` for single elements; ``choice`` as in :meth:`minimum`."""
+        origin, box, element, sign = units
+        found = np.full(len(box), -np.inf, self.arithmetic.dtype)
+        for part in self.chunks(len(box)):
+            rows = self._unit_rows(state, (origin, box[part], element[part], sign))
+            found[part] = self.minimum(state, rows, None if choice is None else choice[part])
+        return found
 
     def _origin(self, i: int) -> tuple[int, Array]:
         """The node whose elements node i merely repeats, and where each comes from (-1: a constant)."""
@@ -336,48 +320,90 @@ class Bounder:
                 index = np.where(index >= 0, m.index[index], -1)
         return i, index
 
-    def _unit_rows(self, state: State, i: int, box: Array, element: Array) -> Rows:
-        """Rows ``z_i[element]`` and ``-z_i[element]``; one step is taken at once where it is a lookup."""
+    def _unit_rows(self, state: State, units: Units) -> Rows:
+        """Rows ``sign z_i[element]``; one step is taken at once where it is a lookup."""
+        i, box, element, sign = units
         r, a, dtype = len(box), self.affine[i], self.arithmetic.dtype
-        zero = np.zeros(2 * r, dtype)
-        both = np.concatenate([box, box])
+        zero = np.zeros(r, dtype)
         last = a.terms[0][1] if len(a.terms) == 1 else ()
         dense = last[0] if len(last) == 1 else None
         if not isinstance(dense, Dense) or dense.positions != 1 or len(dense.weight) != 1:
-            start = np.zeros((2 * r, self.network.nodes[i].size), dtype)
-            start[np.arange(r), element] = 1
-            start[np.arange(r, 2 * r), element] = -1
-            return Rows({i: start}, zero, zero.copy(), both)
-        weight = dense.weight[0][element]
-        constant = zero if a.bias is None else np.concatenate([a.bias[element], -a.bias[element]])
+            start = np.zeros((r, self.network.nodes[i].size), dtype)
+            start[np.arange(r), element] = sign
+            return Rows({i: start}, zero, zero.copy(), box)
+        constant = zero if a.bias is None else sign * a.bias[element]
         pad = state.pad[i]  # nothing of ours is rounded here; the model's errors are in pad
-        error = zero.copy() if pad is None else np.concatenate([pad.each[box, element]] * 2)
-        return Rows({a.terms[0][0]: np.concatenate([weight, -weight])}, constant, error, both)
+        error = zero.copy() if pad is None else pad.each[box, element]
+        return Rows({a.terms[0][0]: sign * dense.weight[0][element]}, constant, error, box)
 
-    def chunks(self, count: int, factor: int) -> Iterator[slice]:
+    def chunks(self, count: int) -> Iterator[slice]:
         """Slices of at most so many rows that a chunk stays small in memory."""
-        step = max(8, _ROW_ELEMENTS // (self.width * factor))
+        step = max(_LEAST_ROWS, _ROW_ELEMENTS // self.width)
         return (slice(k, min(k + step, count)) for k in range(0, count, step))
 
-    def minimum(self, state: State, rows: Rows, choice: Choices | None) -> Array:
-        """Lower bounds (R,) of packed rows; ``choice`` (R lines) for them, or the boxes' own."""
-        for i in range(len(state.low) - 1, 0, -1):
+    def regions(self, state: State, box: Array, ends: Interval, limits: Mapping[int, Limits]) -> Regions:
+        """One part of a box for each row: input boxes ``ends``, and limits (by rows) besides the box's own.
+
+        Only the relaxations of limited operands are made anew; whatever else holds in the box holds here.
+        """
+        operands: dict[int, list[Interval]] = {}
+        empty = state.empty[box]
+        for i, known in state.operands.items():
+            found = [limits.get(self.layout.tensor(k)) for k in self.network.nodes[i].operands]
+            if not any(found):
+                continue
+            operands[i] = [(low[box], high[box]) for low, high in known]
+            for k, limit in enumerate(found):
+                if limit is not None:
+                    low, high, nothing = limit.apply(*operands[i][k])
+                    operands[i][k] = low, high
+                    empty |= nothing
+        relaxed = {
+            i: self._relax(Context(self.arithmetic, self.layout, i, None), intervals)
+            for i, intervals in operands.items()
+        }
+        return Regions(box, *ends, operands, relaxed, empty)
+
+    def minimum(
+        self,
+        state: State,
+        rows: Rows,
+        choice: Choices | None,
+        regions: Regions | None = None,
+        multipliers: Multipliers | None = None,
+    ) -> Array:
+        """Lower bounds (R,) of packed rows over their boxes, or over the regions inside of them.
+
+        ``choice`` (R lines) is the rows'; without one they take the boxes' own.
+        """
+        to = self.arithmetic
+        if multipliers is not None:
+            multipliers.into_constant(to, rows)
+        for i in range(len(state.low) - 1, -1, -1):
             a = rows.parts.pop(i, None)
+            if multipliers is not None:
+                a = multipliers.into(to, state, rows, i, a)
             if a is None:
                 continue
-            if self.network.nodes[i].kind is Kind.AFFINE:
+            if i == 0:
+                rows.parts[0] = a
+            elif self.network.nodes[i].kind is Kind.AFFINE:
                 self._through_affine(state, rows, i, a)
             else:
-                self._through_nonlinear(state, rows, i, a, choice)
-        found = self._concretise(state, rows)
-        return np.where(np.asarray(found != found, bool), -np.inf, found)  # a NaN proves nothing
+                self._through_nonlinear(state, rows, i, a, choice, regions)
+        found = self._concretise(state, rows, regions)
+        lost = np.asarray(found != found, bool)  # a NaN proves nothing
+        return np.where(lost if multipliers is None else lost | multipliers.lost, -np.inf, found)
 
-    def direct(self, state: State, rows: Rows) -> Array:
+    def direct(self, state: State, rows: Rows, regions: Regions | None = None) -> Array:
         """Lower bounds (R,) of packed rows by the intervals of what they read."""
         to = self.arithmetic
         total, error = rows.constant, rows.error
         for i, a in rows.parts.items():
-            ends = np.where(np.asarray(a > 0, bool), state.low[i][rows.box], state.high[i][rows.box])
+            low, high = state.low[i][rows.box], state.high[i][rows.box]
+            if i == 0 and regions is not None:
+                low, high = regions.low, regions.high
+            ends = np.where(np.asarray(a > 0, bool), low, high)
             used, open_ = np.asarray(a != 0, bool), unbounded(ends)
             known = dot(a, np.where(used & ~open_, ends, 0))
             total = total + np.where((used & open_).any(axis=1), -np.inf, known)
@@ -408,10 +434,15 @@ class Bounder:
                 rows.error += np.where((touched & open_[rows.box]).any(axis=1), np.inf, 0.0)
             self._add_part(state, rows, source, part)
 
-    def _through_nonlinear(self, state: State, rows: Rows, i: int, a: Array, choice: Choices | None) -> None:
+    def _through_nonlinear(
+        self, state: State, rows: Rows, i: int, a: Array, choice: Choices | None, regions: Regions | None
+    ) -> None:
         """Positive coefficients take the line below, negative ones the line above."""
         self._charge(rows, a, state.pad[i])
-        pushed = state.relaxed[i].push(a, rows.box, choice)
+        if regions is not None and i in regions.relaxed:
+            pushed = regions.relaxed[i].push(a, np.arange(len(a)), choice)
+        else:
+            pushed = state.relaxed[i].push(a, rows.box, choice)
         self._add_constant(rows, pushed.constant)
         rows.error += pushed.error + self.arithmetic.tiny
         for source, part in zip(self.network.nodes[i].operands, pushed.parts, strict=True):
@@ -439,17 +470,20 @@ class Bounder:
         each = self.float32 or self.arithmetic.exact or unbounded(cost.peak).any()
         rows.error = rows.error + weigh(a, cost.each[rows.box] if each else cost.peak) + self.arithmetic.tiny
 
-    def _concretise(self, state: State, rows: Rows) -> Array:
+    def _concretise(self, state: State, rows: Rows, regions: Regions | None) -> Array:
         """The least value over the input box, minus every error."""
         to = self.arithmetic
         a = rows.parts.pop(0, None)
         total, spread, error = rows.constant, rows.error * 0, rows.error
         if a is not None:
-            mid, rad = middle(to, state.low[0], state.high[0])
+            if regions is None:
+                mid, rad = (v[rows.box] for v in middle(to, state.low[0], state.high[0]))
+            else:
+                mid, rad = middle(to, regions.low, regions.high)
             absolute = np.abs(a)
-            centre = dot(a, mid[rows.box])
-            spread = dot(absolute, rad[rows.box])
-            reach = dot(absolute, (np.abs(mid) + rad)[rows.box])
+            centre = dot(a, mid)
+            spread = dot(absolute, rad)
+            reach = dot(absolute, np.abs(mid) + rad)
             total = total + centre
             error = error + to.gamma(a.shape[1]) * reach
         lower = self._least(total, spread, error, rows)

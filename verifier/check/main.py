@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bounds.errors import BadInput, LimitExceeded, QueryMismatch
-from verifier.check import claims
+from verifier.check import evidence, witness
 from verifier.check.importer import combine, inline
 from verifier.check.network import Kind, Network
 from verifier.check.reader import Certificate, read, reject
@@ -102,20 +102,20 @@ def check_parsed(
     cases = linear_cases(prop)
     message = "" if any(not c.empty for c in cases) else "the input set is empty"
     if certificate.verdict is Status.SAT:
-        message = claims.check_witness(certificate, prop, files, lambda: _network(certificate, files, prop))
-        nodes = evidence = 0
+        message = witness.check_witness(certificate, prop, files, lambda: _network(certificate, files, prop))
+        nodes = pieces = 0
     else:
         if any(case.partial for case in cases):
             reject("property", "its cases are samples of an unbounded input set, which prove nothing")
-        tree = Tree(certificate.arrays, cases)
-        claims.validate(certificate.arrays, cases, tree)
-        tree.check_settled(cases, certificate.arrays["ev_node"], certificate.arrays["ev_disjunct"])
-        network = _network(certificate, files, prop)
-        claims.prove(network, certificate, cases, tree, progress)
-        nodes, evidence = tree.size, len(certificate.arrays["ev_node"])
+        arrays = certificate.arrays
+        tree = Tree(arrays, cases, sum(evidence.operands(arrays)))
+        evidence.validate(arrays, cases, tree)
+        tree.check_settled(cases, arrays["ev_node"], arrays["ev_disjunct"])
+        evidence.prove(_network(certificate, files, prop), certificate, cases, tree, progress)
+        nodes, pieces = tree.size, len(arrays["ev_node"])
     seconds = time.monotonic() - start
     return CheckResult(
-        certificate.verdict.value, certificate.semantics.value, nodes, evidence, seconds, message
+        certificate.verdict.value, certificate.semantics.value, nodes, pieces, seconds, message
     )
 
 

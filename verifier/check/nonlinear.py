@@ -198,16 +198,15 @@ class Curve:
         return Pushed((part,), dot(a, shift), error)
 
     def _of_rows(self, slope: Array, box: Array, mask: Array, *, above: bool) -> Array:
-        """Intercepts for single elements of rows; the same line of the same box is looked at once."""
+        """Intercepts for single elements of rows; the same line over the same interval is looked at once."""
         row, element = np.nonzero(mask)
         low, high = self.low[box[row], element], self.high[box[row], element]
         function, sign = (self.negative, -1) if above else (self.function, 1)
         if self.context.to.exact or not row.size:
             return sign * intercepts(self.context.to, function, low, high, sign * slope)
-        place = box[row] * self.low.shape[1] + element
-        order = np.lexsort((slope, place))
+        order = np.lexsort((slope, high, low))
         fresh = np.ones(len(order), bool)
-        fresh[1:] = (np.diff(place[order]) != 0) | (np.diff(slope[order]) != 0)
+        fresh[1:] = np.any([v[order][1:] != v[order][:-1] for v in (low, high, slope)], axis=0)
         once = order[fresh]
         found = sign * intercepts(self.context.to, function, low[once], high[once], sign * slope[once])
         spread = np.empty(len(order))

@@ -17,16 +17,18 @@ from bounds.errors import BadInput, CertificateInvalid, CertificateRejected, Lim
 from verifier.check.network import Array
 from verifier.verdict import Semantics, Status
 
-FORMAT, VERSION = "surebound-certificate", 2
+FORMAT, VERSION, OLDER = "surebound-certificate", 3, 2
 MAX_JSON = 1 << 28
 MAX_BYTES = 1 << 33  # of all arrays together, decompressed
 ARRAYS: Mapping[str, tuple[str, str]] = {
-    # name -> element type, shape: T nodes, E evidence, B boxes; N neurons, S lines of scalar elements,
-    # P planes of products; n, s, p: bytes of bits of neurons, scalar elements and operands of products
+    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes; N neurons,
+    # S lines of scalar elements, P planes of products; n, s, p: bytes of bits of neurons, scalar elements
+    # and operands of products
     "node_dim": ("<i4", "T"),
     "node_at": ("<f8", "T"),
     "node_left": ("<i4", "T"),
     "ev_node": ("<i4", "E"),
+    "ev_box": ("<i4", "E"),
     "ev_disjunct": ("<i4", "E"),
     "ev_row": ("<i4", "E"),
     "ev_exact": ("|u1", "E"),
@@ -40,7 +42,17 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
     "box_refined": ("|u1", "Bn"),
     "box_refined_scalars": ("|u1", "Bs"),
     "box_refined_products": ("|u1", "Bp"),
+    "row_box": ("<i4", "H"),
+    "row_operand": ("<i4", "H"),
+    "row_upper": ("|u1", "H"),
+    "row_slopes": ("|u1", "HN"),
+    "row_lines": ("<f4", "HS"),
+    "row_mixes": ("|u1", "HP"),
+    "beta_ev": ("<i4", "G"),
+    "beta_operand": ("<i4", "G"),
+    "beta": ("<f8", "G"),
 }
+NEWER = frozenset(n for n in ARRAYS if n == "ev_box" or n.startswith(("row_", "beta")))  # than version 2
 _KEYS = {
     "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,
     "relus": list, "scalars": list, "products": list, "producer": dict,
@@ -103,8 +115,9 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
         _invalid("compressed by another method than deflate")
     document = _json(archive.read("certificate.json"))
     verdict = Status(document["verdict"])
-    sat = verdict is Status.SAT
-    wanted = {"certificate.json"} | (set() if sat else {f"arrays/{name}.npy" for name in ARRAYS})
+    stored = [n for n in ARRAYS if document["version"] == VERSION or n not in NEWER]
+    stored = [] if verdict is Status.SAT else stored
+    wanted = {"certificate.json"} | {f"arrays/{name}.npy" for name in stored}
     if set(files) != wanted:
         _invalid(f"holds {sorted(set(files) ^ wanted)[:4]} too many or too few")
     listed = _listed(document, "relus"), _listed(document, "scalars"), _listed(document, "products")
@@ -112,9 +125,11 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
     counts = [sum(n for _, n in part) for part in listed]
     sizes = {"N": counts[0], "S": 2 * counts[1], "P": 2 * counts[2]}
     sizes |= {"n": _bytes(counts[0]), "s": _bytes(counts[1]), "p": _bytes(2 * counts[2])}
-    for name in () if sat else ARRAYS:
+    for name in stored:
         with archive.open(f"arrays/{name}.npy") as stream:
             arrays[name] = _array(stream, name, sizes)
+    if stored and document["version"] == OLDER:
+        arrays |= _since_version_2(arrays, sizes)
     prop = document["property"]
     return Certificate(
         verdict,
@@ -128,6 +143,13 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
         document.get("witness", {}),
         arrays,
     )
+
+
+def _since_version_2(arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+    """Backward compatibility: what files of version 2 mean by not having the newer arrays."""
+    place = np.searchsorted(arrays["box_node"], arrays["ev_node"]).astype(np.int32)
+    widths = {name: tuple(sizes.get(c, 0) for c in ARRAYS[name][1]) for name in NEWER - {"ev_box"}}
+    return {"ev_box": place, **{n: np.zeros(shape, ARRAYS[n][0]) for n, shape in widths.items()}}
 
 
 def _listed(document: Mapping[str, Any], key: str) -> Listed:
@@ -151,8 +173,8 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         _invalid(f"is not a {FORMAT}")
     found: dict[str, Any] = document
-    if found.get("version") != VERSION or isinstance(found["version"], bool):
-        _invalid(f"version {found.get('version')!r} is not {VERSION}")
+    if found.get("version") not in (VERSION, OLDER) or isinstance(found["version"], bool):
+        _invalid(f"version {found.get('version')!r} is not {VERSION} (or {OLDER})")
     wanted = set(_KEYS) | ({"witness"} if found.get("verdict") == Status.SAT.value else set())
     if set(found) != wanted:
         _invalid(f"keys {sorted(set(found) ^ wanted)[:4]} too many or too few")

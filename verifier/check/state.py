@@ -1,21 +1,24 @@
 """What the bounding rule works on: boxes, intervals, affine forms, rows, and their free choices.
 
 Shapes: ``D`` boxes of a block, ``R`` packed rows, ``n`` elements of a node, ``N`` rectified elements,
-``M`` scalar ones, ``P`` products.
+``M`` scalar ones, ``P`` products. Operands are numbered as in the format: of rectified elements, of scalar
+ones, left ones of products, right ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from verifier.check.arithmetic import Arithmetic
-from verifier.check.network import Adjoint, Array, Chain, Kind, Network, Take
+from verifier.check.network import Adjoint, Array, Chain, Kind, Network, Node, Take
 
 if TYPE_CHECKING:
     from verifier.check.nonlinear import Relaxed
+
+Interval: TypeAlias = tuple[Array, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """``z(x)`` lies in ``G x + g +- rho`` on each box; ``reach = |G| max|x|``; G is (D, inputs, n)."""
+    """``z(x)`` lies in ``G x + g +- rho`` on each box; ``reach = |G| max|x|``; G is (D, free inputs, n)."""
 
     rows: Array
     centre: Array
@@ -52,8 +55,14 @@ class Cost:
 
 @dataclass(slots=True)
 class State:
-    """Everything known about one block of boxes; lists run over nodes, arrays are (D, n)."""
+    """Everything known about one block of boxes; lists run over nodes, arrays are (D, n).
 
+    ``split`` (D,) says whether operands are split on the way to a box. Only there may nothing at all
+    satisfy the conditions of the region; ``empty`` (D,) is where that was found.
+    """
+
+    split: Array
+    empty: Array
     low: list[Array] = field(default_factory=list[Array])
     high: list[Array] = field(default_factory=list[Array])
     mag: list[Array] = field(default_factory=list[Array])
@@ -61,6 +70,19 @@ class State:
     floor: list[Any] = field(default_factory=list[Any])  # what underflow of coefficients can cost
     forms: list[Form] = field(default_factory=list[Form])
     relaxed: dict[int, Relaxed] = field(default_factory=dict[int, "Relaxed"])
+    operands: dict[int, list[Interval]] = field(default_factory=dict[int, "list[Interval]"])
+
+    def settled(self, low: Array, high: Array) -> Interval:
+        """Intervals (D, n) with ``low <= high``, for which no point is left where they had crossed.
+
+        Both ends are bounds of a value for every point of the region; if they cross, it has no points. Where
+        no operand is split, there are points, and intervals that cross are a defect that must prove nothing.
+        """
+        if not self.split.any():
+            return low, high
+        crossed = np.asarray(low > high, bool) & self.split[:, None]
+        self.empty |= crossed.any(axis=1)
+        return np.where(crossed, high, low), high
 
 
 @dataclass(slots=True)
@@ -99,25 +121,67 @@ class Marks:
     scalars: Array
     products: Array
 
+    def of(self, kind: Kind) -> Array:
+        """Those of one kind of node."""
+        return {Kind.RELU: self.rectifiers, Kind.SCALAR: self.scalars, Kind.PRODUCT: self.products}[kind]
+
 
 class Layout:
-    """Where every nonlinear node has its columns in :class:`Choices` and :class:`Marks`."""
+    """Where nonlinear nodes have their columns in :class:`Choices` and :class:`Marks`, and their operands."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.total = {kind: network.elements(kind) for kind in Kind}
         self.start: dict[int, int] = {}
+        slots: list[tuple[int, int, int]] = []  # first number, node, which of its operands
         for kind in (Kind.RELU, Kind.SCALAR, Kind.PRODUCT):
             at = 0
             for i in network.of(kind):
                 self.start[i] = at
                 at += network.nodes[i].size
+                slots += [(self.first(i, k), i, k) for k in range(len(network.nodes[i].operands))]
+        self.slots = sorted(slots)
+        self._first = np.array([first for first, _, _ in self.slots], np.int64)
+        tensors = [self.tensor(network.nodes[i].operands[k]) for _, i, k in self.slots]
+        self._tensor = np.array(tensors, np.int64)
+
+    def first(self, i: int, k: int) -> int:
+        """The number of the first element of operand k of node i."""
+        kind, before = self.network.nodes[i].kind, 0
+        if kind is not Kind.RELU:
+            before += self.total[Kind.RELU]
+        if kind is Kind.PRODUCT:
+            before += self.total[Kind.SCALAR] + k * self.total[Kind.PRODUCT]
+        return before + self.start[i]
+
+    def tensor(self, i: int) -> int:
+        """The node that node i is a reshape of: the same tensor."""
+        node = self.network.nodes[i]
+        while _reshapes(node):
+            ((i, _),) = node.terms
+            node = self.network.nodes[i]
+        return i
+
+    def slot(self, operand: Array) -> tuple[Array, Array]:
+        """Which of ``slots`` operands lie in, and their places there."""
+        slot = np.searchsorted(self._first, operand, side="right") - 1
+        return slot, operand - self._first[slot]
+
+    def locate(self, operand: Array) -> tuple[Array, Array]:
+        """The tensors of operands, and which elements of them they are."""
+        slot, element = self.slot(operand)
+        return self._tensor[slot], element
 
     def part(self, i: int, array: Array, half: int = 0) -> Array:
         """The columns of node i; ``half`` 1 stands for the second half of an array of two."""
         node = self.network.nodes[i]
         at = self.start[i] + half * self.total[node.kind]
         return array[:, at : at + node.size]
+
+
+def _reshapes(node: Node) -> bool:
+    plain = node.kind is Kind.AFFINE and node.bias is None and not node.error and not node.roundings
+    return plain and len(node.terms) == 1 and not node.terms[0][1]
 
 
 def forward(chain: Chain, x: Array) -> Array:

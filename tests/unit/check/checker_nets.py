@@ -348,7 +348,11 @@ class Plain:
             self.bias.append(np.zeros(node.size) if node.bias is None else node.bias)
 
     def exact(self, x: Sequence[Fraction]) -> list[Fraction]:
-        """All rationals; the network must have no inexact weights."""
+        """The outputs as rationals; the network must have no inexact weights."""
+        return self.everything(x)[self.network.output]
+
+    def everything(self, x: Sequence[Fraction]) -> list[list[Fraction]]:
+        """The values of all nodes."""
         values: list[list[Fraction]] = [list(x)]
         for node, maps, bias in zip(self.network.nodes[1:], self.maps[1:], self.bias[1:], strict=True):
             assert node.error == 0
@@ -362,7 +366,23 @@ class Plain:
                 for i, j in zip(*np.nonzero(matrix), strict=True):
                     out[i] += Fraction(float(matrix[i, j])) * values[source][j]
             values.append(out)
-        return values[self.network.output]
+        return values
+
+    def rounded(self, x: Array) -> list[Array]:
+        """The values (points, n) of all nodes, in the precision of the points (points, inputs)."""
+        values, dtype = [x], x.dtype
+        for node, maps, bias in zip(self.network.nodes[1:], self.maps[1:], self.bias[1:], strict=True):
+            before = [values[k] for k in node.operands]
+            if node.kind is Kind.RELU:
+                values.append(np.maximum(before[0], 0))
+            elif node.kind is Kind.SCALAR:
+                values.append(plain_value(node.function, before[0]))
+            elif node.kind is Kind.PRODUCT:
+                values.append(before[0] * before[1])
+            else:
+                parts = [values[source] @ matrix.T.astype(dtype) for source, matrix in maps.items()]
+                values.append(sum(parts, np.zeros((len(x), node.size), dtype)) + bias.astype(dtype))
+        return values
 
 
 # ------------------------------------------------------------------ the naive prover
@@ -489,7 +509,7 @@ class Prover:
         slopes = np.array([self.slopes[e[0]] * 128 for e in self.evidence]).reshape(len(self.evidence), n)
         columns = np.array(self.evidence, np.int32).reshape(-1, 3).T
         tree = np.array(self.tree, object).reshape(-1, 3)
-        return {
+        arrays = {
             "node_dim": tree[:, 0].astype(np.int32),
             "node_at": tree[:, 1].astype(np.float64),
             "node_left": tree[:, 2].astype(np.int32),
@@ -503,6 +523,7 @@ class Prover:
             **bare(len(self.evidence), len(box)),
             "box_refined": np.full((len(box), (self.network.elements(Kind.RELU) + 7) // 8), 255, np.uint8),
         }
+        return upgraded(arrays)
 
     def document(self, data: bytes, **changes: Any) -> dict[str, Any]:
         return document(data, self.prop, self.network, **changes)
@@ -518,11 +539,29 @@ def bare(rows: int, boxes: int) -> dict[str, Any]:
     }
 
 
+def upgraded(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of version 2 as those of version 3 that say the same."""
+    n, s, p = (arrays[f"ev_{name}"].shape[1] for name in ("slopes", "lines", "mixes"))
+    return {
+        **arrays,
+        "ev_box": np.searchsorted(arrays["box_node"], arrays["ev_node"]).astype(np.int32),
+        "row_box": np.zeros(0, np.int32),
+        "row_operand": np.zeros(0, np.int32),
+        "row_upper": np.zeros(0, np.uint8),
+        "row_slopes": np.zeros((0, n), np.uint8),
+        "row_lines": np.zeros((0, s), np.float32),
+        "row_mixes": np.zeros((0, p), np.uint8),
+        "beta_ev": np.zeros(0, np.int32),
+        "beta_operand": np.zeros(0, np.int32),
+        "beta": np.zeros(0),
+    }
+
+
 def document(data: bytes, prop: Property, network: Network, **changes: Any) -> dict[str, Any]:
     nodes = network.nodes
     return {
         "format": "surebound-certificate",
-        "version": 2,
+        "version": 3,
         "verdict": "unsat",
         "semantics": "real",
         "models": [{"name": "", "sha256": hashlib.sha256(data).hexdigest()}],

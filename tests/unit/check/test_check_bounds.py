@@ -11,9 +11,10 @@ import pytest
 
 from verifier.check.arithmetic import Arithmetic, float_above, float_below
 from verifier.check.bounds import Bounder
-from verifier.check.claims import property_rows
+from verifier.check.evidence import property_rows
 from verifier.check.importer import combine
 from verifier.check.network import Kind, Network
+from verifier.check.regions import Given
 from verifier.check.state import Choices
 
 FLOAT, EXACT = Arithmetic(False), Arithmetic(True)
@@ -52,13 +53,13 @@ def lower(
     box = np.repeat(np.arange(len(low)), 4)
     chosen = nets.choices(network, rng, len(rows))
     everything = nets.everything(network, len(low))
-    state = bounder.run(to.array(low), to.array(high), own, everything)
+    state = bounder.run(to.array(low), to.array(high), Given(own, everything))
     if fitting:
         nodes = [state.relaxed[i] for i in network.of(Kind.RELU)]
         active: Any = [r.low >= 0 for r in nodes]
         bits = np.concatenate([np.zeros((len(low), 0)), *active], axis=1).astype(np.uint8)
         own = Choices(bits * np.uint8(128), own.lines, own.mixes)
-        state = bounder.run(to.array(low), to.array(high), own, everything)
+        state = bounder.run(to.array(low), to.array(high), Given(own, everything))
         chosen = Choices(np.repeat(own.slopes, 4, axis=0), chosen.lines, chosen.mixes)
     return bounder.minimum(state, property_rows(bounder, rows, box, state.mag), chosen), state
 

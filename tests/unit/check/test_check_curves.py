@@ -59,7 +59,7 @@ def claim(
         "box_refined_scalars": np.packbits(marks.scalars, axis=1, bitorder="little"),
         "box_refined_products": np.packbits(marks.products, axis=1, bitorder="little"),
     }
-    return nets.document(data, prop, network), arrays
+    return nets.document(data, prop, network), nets.upgraded(arrays)
 
 
 @np.errstate(all="ignore")
