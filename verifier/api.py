@@ -30,6 +30,7 @@ from verifier.search.loop import Outcome, Search
 from verifier.search.objectives import objectives_of
 from verifier.search.settle import Guide, Settled, Settler
 from verifier.search.trace import TreeTracer
+from verifier.search.whole import in_whole_numbers
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
 from verifier.verdict import Semantics, Status, UnknownReason
@@ -163,6 +164,7 @@ class _Run:
         if case.empty or not case.disjuncts:
             ledger.settle(np.ones((1, 0), dtype=bool))
             return Outcome(closed=share), next_id
+        case, whole = in_whole_numbers(case, problem.graph)
         lo, hi = float64_box(case.lower, case.upper)
 
         def confirm(x: object) -> conclude.Sat | None:
@@ -199,7 +201,8 @@ class _Run:
                 should_stop=self.budget.should_stop,
             )
         budget = self._budget(total.bounded)
-        search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
+        watch = self._watcher(total, share)
+        search = Search(settler, falsifier, budget, ledger, tracer, next_id, watch, whole)
         outcome = search.run(lo, hi, index)
         if case.partial and outcome.reason is UnknownReason.NONE:
             outcome.reason = UnknownReason.UNBOUNDED

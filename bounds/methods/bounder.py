@@ -91,12 +91,14 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class BounderOptions:
-    """Options: default effort, whether evidence is kept, the network's own rounding, a ball."""
+    """Options: default effort, whether evidence is kept, the network's own rounding, a ball, and how many
+    inputs vary in any box that will be asked about (None: all)."""
 
     effort: Effort = Effort()
     evidence: bool = False
     network: NetworkRounding | None = None
     ball: Ball | None = None
+    varying: int | None = None
 
 
 class BoxBounder:
@@ -116,7 +118,8 @@ class BoxBounder:
         self.options = options
         self.plan = plan or compile_plan(graph, kernels or NumpyKernels(precision), options.network)
         self.compiled: CompiledObjectives = compile_objectives(self.plan, objectives)
-        self.rule = Rule(forward=self.plan.input_size <= FORWARD_INPUTS, ball=options.ball)
+        self.varying = self.plan.input_size if options.varying is None else options.varying
+        self.rule = Rule(forward=self.varying <= FORWARD_INPUTS, ball=options.ball)
         self._group = objectives.group_of_row
 
     def bound(

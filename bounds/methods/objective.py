@@ -147,11 +147,12 @@ def split_scores(tape: Tape, bounds: ObjectiveBounds, weight: Any) -> Any:
     if not k.precision.u:
         return k.zeros(len(tape), tape.plan.input_size)  # exact arithmetic settles, it never splits
     scores = k.sum(abs(bounds.a) * weight[:, :, None], 1) * tape.radius
+    columns = k.array(tape.columns)
     for relaxation, a in zip(tape.relaxations, bounds.arrived, strict=True):
         if a is None or all(spread is None for spread in relaxation.spreads):
             continue
         for spread, share in zip(relaxation.spreads, relaxation.shares(a, weight), strict=True):
-            scores = scores + LOSS_WEIGHT * k.matmul(spread, share[:, :, None])[:, :, 0]
+            scores[:, columns] += LOSS_WEIGHT * k.matmul(spread, share[:, :, None])[:, :, 0]
     return scores
 
 

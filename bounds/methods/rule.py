@@ -33,9 +33,11 @@ from bounds.relax.elementwise import bends, relax_scalar, scalar_range, upwards
 from bounds.relax.product import product_range, relax_product
 from bounds.relax.relu import relax_relu
 
-# a forward form costs about as much as `input_size` extra evaluations; beyond this many inputs
+# a forward form costs about as much as an extra evaluation for every input that varies; beyond this many
 # backward rows are the cheaper way to the same classification
 FORWARD_INPUTS = 64
+# ends that differ by less than one part in this many are one decimal number, rounded to either side
+_SAME = 1 << 50
 # lower ends of intervals above this (upper ends below its negative) are as good as at it
 _HUGE = 2.0**60
 
@@ -59,6 +61,14 @@ class Rule:
     row_bytes: int = 4_000_000
     ball: Ball | None = None
     should_stop: Callable[[], bool] = lambda: False
+
+
+def varying(lo: Any, hi: Any) -> Any:
+    """``d`` bool: inputs that are more than one number in some box (``lo, hi``: ``D d``).
+
+    A fixed decimal number that is no float64 arrives as the interval between its neighbours.
+    """
+    return ((hi - lo) * _SAME > np.maximum(abs(lo), abs(hi))).any(axis=0)
 
 
 def relax_boxes(plan: Plan, lo: Any, hi: Any, rule: Rule) -> Tape:
@@ -98,6 +108,8 @@ class _Pass:
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, Form] = {}
         self.forward = rule.forward
+        if rule.forward:
+            self.tape.columns = np.flatnonzero(varying(lo, hi))
         last = {s: i for i, step in enumerate(plan.steps) for s in step.sources}
         self.last = {s: i for s, i in last.items() if s not in plan.outputs}
         # operands of nonlinear steps that are themselves nonlinear: nobody else pays for rounding there
@@ -135,12 +147,17 @@ class _Pass:
         self.intervals[step.slot] = (c - r - grow, c + r + grow)
         if not self.forward:
             return
+        k, columns = self.k, self.tape.columns
         d, width = len(self.centre), step.stop - step.start
-        rows = self.k.zeros(d, self.plan.input_size + 1, width)
-        columns = np.arange(width)
-        rows[:, self.k.array(step.start + columns), self.k.array(columns)] = r
+        rows = k.zeros(d, len(columns) + 1, width)
+        mine = np.flatnonzero((columns >= step.start) & (columns < step.stop))
+        places = k.array(columns[mine] - step.start)
+        rows[:, k.array(mine), places] = k.columns(r, places)
         rows[:, -1, :] = c
-        self.forms[step.slot] = Form(rows, self.k.zeros(d, width))
+        # what conversion to the working precision makes of a fixed number has no column
+        rho, fixed = k.zeros(d, width), k.array(np.setdiff1d(np.arange(width), columns - step.start))
+        rho[:, fixed] = k.columns(r, fixed)
+        self.forms[step.slot] = Form(rows, rho)
 
     def _affine(self, step: AffineStep) -> None:
         k, p, m = self.k, self.k.precision, step.map
@@ -234,7 +251,7 @@ class _Pass:
     def _affine_form(self, step: AffineStep, coefficient: Any, tiny: Any) -> None:
         k, p, m = self.k, self.k.precision, step.map
         forms = [self.forms[s] for s in step.sources]
-        d, width = len(self.centre), self.plan.input_size + 1
+        d, width = len(self.centre), len(self.tape.columns) + 1
         rows = m.apply([f.rows.reshape(d * width, -1) for f in forms]).reshape(d, width, -1)
         if m.bias is not None:
             rows[:, -1, :] += m.bias
@@ -330,7 +347,7 @@ class _Pass:
         centre = form.rows[:, -1, :]
         reach = k.sum(abs(form.rows[:, :-1, :]), 1) + form.rho
         if p.u:
-            reach = reach * p.slack(self.plan.input_size + 5) + 2 * p.u * (abs(centre) + reach)
+            reach = reach * p.slack(form.rows.shape[1] + 4) + 2 * p.u * (abs(centre) + reach)
             # a form may overflow where the interval does not; it then says nothing
             says = abs(centre) + reach < math.inf
             reach, centre = k.where(says, reach, math.inf), k.where(says, centre, 0)

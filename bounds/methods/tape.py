@@ -32,6 +32,7 @@ class Tape:
             (``n``): sums and products of rows there pay ``u |a| . magnitude``.
         eta: cost of underflows in one backward pass.
         outputs: per output slot ``(lo, hi)``.
+        columns: the inputs that forms have columns for (int64; none without a forward pass).
         ball: where given, every point of interest lies in this ball as well as in its box.
         should_stop: polled at every step of a backward pass, which then raises :class:`Stopped`.
     """
@@ -46,6 +47,7 @@ class Tape:
     eta: Any = 0.0
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     refined_rows: int = 0
+    columns: Any = ()
     ball: BoundBall | None = None
     should_stop: Callable[[], bool] = lambda: False
 

@@ -71,7 +71,8 @@ class Settler:
         plans: dict[str, Plan] | None = None,
     ) -> None:
         self._graph, self._case, self._objectives = graph, case, objectives
-        self._options = BounderOptions(evidence=evidence, network=network, ball=ball)
+        varying = sum(low != high for low, high in zip(case.lower, case.upper, strict=True))
+        self._options = BounderOptions(evidence=evidence, network=network, ball=ball, varying=varying)
         # compiled networks, shared by the cases of one run (they depend on no property)
         self._plans = {} if plans is None else plans
         self.fast = self._bounder(FLOAT32)
