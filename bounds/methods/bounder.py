@@ -29,6 +29,11 @@ from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan, compile_plan
 
 
+# multiply-adds per box that may go into bounding operands backwards (some ten seconds); much less where forward
+# forms have bounded them already and splitting is the better way
+_MOST, _FORWARD_MOST = 1e11, 5e9
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Why groups are refuted on boxes: one entry per (box, group).
@@ -60,7 +65,7 @@ class BoundResult:
         close: ``D K`` bool: not refuted, but only rounding stands in the way.
         scores: ``D d`` float64, estimated gain of splitting each input.
         guesses: ``D d`` float64, the minimiser of the most promising linear bound (for attacks).
-        refined: packed rows used for intermediate bounds (a measure of work).
+        refined: packed rows that intermediate bounds took, or would have taken (a measure of work).
         evidence: if asked for.
     """
 
@@ -119,7 +124,8 @@ class BoxBounder:
         self.plan = plan or compile_plan(graph, kernels or NumpyKernels(precision), options.network)
         self.compiled: CompiledObjectives = compile_objectives(self.plan, objectives)
         self.varying = self.plan.input_size if options.varying is None else options.varying
-        self.rule = Rule(forward=self.varying <= FORWARD_INPUTS, ball=options.ball)
+        forward = self.varying <= FORWARD_INPUTS
+        self.rule = Rule(forward=forward, most=_FORWARD_MOST if forward else _MOST, ball=options.ball)
         self._group = objectives.group_of_row
 
     def bound(

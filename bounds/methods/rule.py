@@ -29,7 +29,7 @@ from bounds.plan import (
     Step,
 )
 from bounds.relax.base import Choice, Form, Relaxation, spread_of
-from bounds.relax.elementwise import bends, relax_scalar, scalar_range, upwards
+from bounds.relax.elementwise import bends, downwards, relax_scalar, scalar_range, upwards
 from bounds.relax.product import product_range, relax_product
 from bounds.relax.relu import relax_relu
 
@@ -50,6 +50,7 @@ class Rule:
         forward: run the forward affine pass (pays for few inputs).
         refine: bound operands of nonlinear steps backwards (otherwise intervals only).
         sharpen: steps of optimisation for the rows of intermediate bounds.
+        most: multiply-adds per box that may go into it; tensors that would cost more keep their intervals.
         row_bytes: packed rows are processed in pieces of about this many bytes.
         ball: all points of interest lie in it as well.
         should_stop: polled between pieces; when true :class:`Stopped` is raised.
@@ -58,6 +59,7 @@ class Rule:
     forward: bool = True
     refine: bool = True
     sharpen: int = 0
+    most: float = math.inf
     row_bytes: int = 4_000_000
     ball: Ball | None = None
     should_stop: Callable[[], bool] = lambda: False
@@ -68,7 +70,12 @@ def varying(lo: Any, hi: Any) -> Any:
 
     A fixed decimal number that is no float64 arrives as the interval between its neighbours.
     """
-    return ((hi - lo) * _SAME > np.maximum(abs(lo), abs(hi))).any(axis=0)
+    return wide(lo, hi).any(axis=0)
+
+
+def wide(lo: Any, hi: Any) -> Any:
+    """``D d`` bool: where a box is visibly more than one number."""
+    return (hi - lo) * _SAME > np.maximum(abs(lo), abs(hi))
 
 
 def relax_boxes(plan: Plan, lo: Any, hi: Any, rule: Rule) -> Tape:
@@ -95,11 +102,13 @@ class _Pass:
         p = self.k.precision
         centre, radius = box_to_centre(lo, hi, p)
         self.centre, self.radius = self.k.array(centre), self.k.array(radius)
+        # centre and radius lose an end that is a number of the working precision, and a step function may jump there
+        self.ends = (downwards(self.k, lo), upwards(self.k, hi)) if p.u else (lo, hi)
         reach = self.k.max0(abs(self.centre) + self.radius)
         if p.u:
             reach = reach * (1 + 2 * p.u)
         self.tape = Tape(plan, self.centre, self.radius, reach)
-        self.tape.should_stop = rule.should_stop
+        self.tape.should_stop, self.tape.ends = rule.should_stop, self.ends
         if p.u:
             # underflow in rows that meet the inputs directly, and in the objectives' own constants
             self.tape.eta = 4 * p.eta * (self.k.total(reach) + len(reach) + 4)
@@ -108,6 +117,7 @@ class _Pass:
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, Form] = {}
         self.forward = rule.forward
+        self.left = rule.most * len(self.centre)
         if rule.forward:
             self.tape.columns = np.flatnonzero(varying(lo, hi))
         last = {s: i for i, step in enumerate(plan.steps) for s in step.sources}
@@ -141,10 +151,8 @@ class _Pass:
         return self.tape
 
     def _input(self, step: InputStep) -> None:
-        p = self.k.precision
-        c, r = self.centre[:, step.start : step.stop], self.radius[:, step.start : step.stop]
-        grow = 2 * p.u * (abs(c) + r) if p.u else 0
-        self.intervals[step.slot] = (c - r - grow, c + r + grow)
+        part = slice(step.start, step.stop)
+        self.intervals[step.slot] = (self.ends[0][:, part], self.ends[1][:, part])
         if not self.forward:
             return
         k, columns = self.k, self.tape.columns
@@ -152,6 +160,7 @@ class _Pass:
         rows = k.zeros(d, len(columns) + 1, width)
         mine = np.flatnonzero((columns >= step.start) & (columns < step.stop))
         places = k.array(columns[mine] - step.start)
+        c, r = self.centre[:, part], self.radius[:, part]
         rows[:, k.array(mine), places] = k.columns(r, places)
         rows[:, -1, :] = c
         # what conversion to the working precision makes of a fixed number has no column
@@ -163,6 +172,7 @@ class _Pass:
         k, p, m = self.k, self.k.precision, step.map
         centres: list[Any] = []
         radii: list[Any] = []
+        fractions: list[Any] = []
         reaches: list[Any] = []
         for s in step.sources:
             lo, hi = self.intervals[s]
@@ -174,6 +184,8 @@ class _Pass:
             centres.append(c)
             radii.append(r)
             reaches.append(k.maximum(abs(lo), abs(hi)))
+            if p.u and m.whole:
+                fractions.append(k.where((k.floor(lo) == lo) & (k.floor(hi) == hi), 0, 1))
         value = m.apply(centres)
         total = m.apply_abs(reaches)  # T = |W| m + |b|
         spread = m.apply_abs(radii)
@@ -186,6 +198,7 @@ class _Pass:
         if step.network and p.u:
             # the rounding model holds while no partial sum can overflow; T bounds them all
             total = k.where(total > LARGEST_SUM, math.inf, total)
+        least = spread
         spread = spread + (coefficient * total + tiny)
         if p.u:
             # radii were rounded once (2u each) and summed; |value| <= total covers the last subtraction
@@ -198,6 +211,14 @@ class _Pass:
             # where any admissible sum might overflow, the other end means nothing either
             safe = total < math.inf if step.network else total >= 0
             self.intervals[step.slot] = (k.where(safe, lo, -math.inf), k.where(safe, hi, math.inf))
+        if fractions and not step.network and step.exact:
+            # sums of small whole numbers (and of halves, their middles) are not rounded at all
+            exact = (m.apply_abs(fractions) == 0) & (total <= 1 / (8 * p.u))
+            lo, hi = self.intervals[step.slot]
+            self.intervals[step.slot] = (
+                k.where(exact, value - least, lo),
+                k.where(exact, value + least, hi),
+            )
         # a row at this slot is charged |a| . e; 4u more pays for the relaxation step and a sum that
         # may produce it (both at most u |a| |value| each)
         peak = k.max0(total)
@@ -369,7 +390,7 @@ class _Pass:
             # such intervals are exact (up to rounding)
             return lo, hi, none
         boxes, elements = self.k.nonzero(wanted)
-        if len(boxes) == 0:
+        if len(boxes) == 0 or not self._affordable(first, len(boxes)):
             return lo, hi, none
         at = elements if move is None else move[self.k.numpy(elements)]
         lo, hi = self.k.copy(lo), self.k.copy(hi)
@@ -392,6 +413,17 @@ class _Pass:
         lo[boxes, elements] = self.k.where(below > held[0], below, held[0])
         hi[boxes, elements] = self.k.where(above < held[1], above, held[1])
         return lo, hi, wanted
+
+    def _affordable(self, first: int, count: int) -> bool:
+        """Whether so many elements may be bounded backwards from step ``first``; books what that costs."""
+        if self.left == math.inf:
+            return True
+        cost = 2.0 * count * max(self.rule.sharpen, 1) * self.plan.work_before(first)
+        if cost > self.left:
+            self.tape.refined_rows += 2 * count
+            return False
+        self.left -= cost
+        return True
 
     def _is_exact(self, source: Step) -> bool:
         """Whether intervals at a step's slot cannot be improved backwards."""
