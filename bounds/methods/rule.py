@@ -116,10 +116,11 @@ class _Pass:
             self.tape.ball = _in_precision(rule.ball, self.k)
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, Form] = {}
-        self.forward = rule.forward
+        self.forward = rule.forward  # a point's forms say what its intervals say
         self.left = rule.most * len(self.centre)
         if rule.forward:
             self.tape.columns = np.flatnonzero(varying(lo, hi))
+            self.forward = len(self.tape.columns) > 0
         last = {s: i for i, step in enumerate(plan.steps) for s in step.sources}
         self.last = {s: i for s, i in last.items() if s not in plan.outputs}
         # operands of nonlinear steps that are themselves nonlinear: nobody else pays for rounding there
@@ -166,7 +167,7 @@ class _Pass:
         # what conversion to the working precision makes of a fixed number has no column
         rho, fixed = k.zeros(d, width), k.array(np.setdiff1d(np.arange(width), columns - step.start))
         rho[:, fixed] = k.columns(r, fixed)
-        self.forms[step.slot] = Form(rows, rho)
+        self.forms[step.slot] = Form(rows, rho, flat=not len(mine))
 
     def _affine(self, step: AffineStep) -> None:
         k, p, m = self.k, self.k.precision, step.map
@@ -273,7 +274,12 @@ class _Pass:
         k, p, m = self.k, self.k.precision, step.map
         forms = [self.forms[s] for s in step.sources]
         d, width = len(self.centre), len(self.tape.columns) + 1
-        rows = m.apply([f.rows.reshape(d * width, -1) for f in forms]).reshape(d, width, -1)
+        flat = all(f.flat for f in forms)
+        if flat:  # step functions cut values off from the inputs
+            rows = k.zeros(d, width, m.size)
+            rows[:, -1, :] = m.apply([f.rows[:, -1, :] for f in forms])
+        else:
+            rows = m.apply([f.rows.reshape(d * width, -1) for f in forms]).reshape(d, width, -1)
         if m.bias is not None:
             rows[:, -1, :] += m.bias
         # the form's own magnitude q = sum |G| + |g| + rho takes the place of m in the rounding term
@@ -283,7 +289,7 @@ class _Pass:
             rho = rho + coefficient * m.bias_abs
         if p.u:
             rho = rho * p.slack(m.terms + width + 8)
-        self.forms[step.slot] = Form(rows, rho)
+        self.forms[step.slot] = Form(rows, rho, flat)
         self._intersect(step.slot)
 
     def _nonlinear(self, step: NonlinearStep) -> None:
@@ -306,6 +312,9 @@ class _Pass:
             self.tape.eta = self.tape.eta + 4 * p.eta * (sum(reach) + 4 * step.size)
         if self.forward:
             form = relaxation.form(tuple(f for f in forms if f is not None))
+            form.flat = all(f.flat for f in forms if f is not None)
+            if not form.flat and not isinstance(step, ReluStep):
+                form.flat = not np.any(k.numpy(form.rows[:, :-1, :]))
             error = self.tape.error.get(step.slot)
             if error is not None:
                 form.rho = (form.rho + error) * (1 + 2 * p.u)

@@ -37,10 +37,14 @@ class Form:
     """Forward affine form ``G e + g +- rho`` over e in [-1, 1]^v: ``rows`` is ``D (v + 1) n`` (g last).
 
     One number e for each input that varies; those that do not are part of g and rho.
+
+    Attributes:
+        flat: G is known to be zero.
     """
 
     rows: Any
     rho: Any
+    flat: bool = False
 
 
 class Relaxation(Protocol):
