@@ -28,9 +28,8 @@ from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan, compile_plan
 
-
-# multiply-adds per box that may go into bounding operands backwards (some ten seconds); much less where forward
-# forms have bounded them already and splitting is the better way
+# multiply-adds per box that may go into bounding operands backwards; much less where forward forms have
+# bounded them already and splitting is the better way
 _MOST, _FORWARD_MOST = 1e11, 5e9
 
 

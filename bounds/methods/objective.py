@@ -146,13 +146,12 @@ def _or_by_intervals(
     at = [(part, *tape.outputs[slot]) for slot, part in objectives.at.items()]
     if objectives.mixed:
         at.append((objectives.inputs, *tape.ends))
-    total, size = objectives.const[None, :], abs(objectives.const)[None, :]
-    terms = 2
+    total, size, terms = objectives.const[None, :], abs(objectives.const)[None, :], 2
     for c, lo, hi in at:
-        chosen = k.where(c[None] > 0, lo[:, None, :], hi[:, None, :])
-        part = k.where(c[None] != 0, c[None] * chosen, 0)  # no use is made of what has no coefficient
-        total, size = total + k.sum(part, 2), size + k.sum(abs(part), 2)
-        terms += c.shape[1] + 2
+        up, down = k.maximum(c, 0).T, k.minimum(c, 0).T
+        total = total + lo @ up + hi @ down
+        size = size + abs(lo) @ up - abs(hi) @ down
+        terms += 2 * c.shape[1] + 2
     error = (p.gamma(terms) + objectives.penalty) * size * p.slack(terms) + p.eta * terms
     found = (total - error - 2 * p.u * abs(total)).reshape(-1)
     # a NaN is not larger

@@ -102,8 +102,10 @@ class _Pass:
         p = self.k.precision
         centre, radius = box_to_centre(lo, hi, p)
         self.centre, self.radius = self.k.array(centre), self.k.array(radius)
-        # centre and radius lose an end that is a number of the working precision, and a step function may jump there
-        self.ends = (downwards(self.k, lo), upwards(self.k, hi)) if p.u else (lo, hi)
+        # centre and radius lose ends that are numbers of the working precision; a function may jump there
+        self.ends = self.k.array(lo), self.k.array(hi)
+        if p.u:
+            self.ends = downwards(self.k, lo), upwards(self.k, hi)
         reach = self.k.max0(abs(self.centre) + self.radius)
         if p.u:
             reach = reach * (1 + 2 * p.u)

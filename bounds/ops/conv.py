@@ -13,8 +13,8 @@ from bounds.kernels.base import Kernels
 from bounds.ops.base import AffineMap, sign_of
 from bounds.ops.linear import DenseMap
 
-# below this many entries one dense product beats patch gathering (and its rows are free), unless it multiplies
-# more than this many zeros per tap for each number that is none
+# below this many entries one dense product beats patch gathering (and its rows are free), unless more than
+# this many of them per tap are zeros for each that is none
 DENSE_LIMIT = 4_000_000
 _DENSE_WASTE = 8
 
@@ -118,11 +118,10 @@ def fits_dense(node: Node, graph: Graph) -> bool:
     """Whether a convolution had better be one matrix."""
     source, weight = graph.nodes[node.inputs[0]], node.params["weight"].shape
     entries = node.size * source.size
-    # the side with more places uses each weight once per place at most
-    products = int(np.prod(weight)) * node.shape[0] * min(
-        int(np.prod(node.shape[2:])), int(np.prod(source.shape[2:]))
-    )
-    return entries <= DENSE_LIMIT and entries <= _DENSE_WASTE * int(np.prod(weight[2:])) * products
+    # a weight is used once at every place of the smaller side
+    places = min(int(np.prod(shape[2:])) for shape in (node.shape, source.shape))
+    products = int(np.prod(weight)) * node.shape[0] * places
+    return entries <= min(DENSE_LIMIT, _DENSE_WASTE * int(np.prod(weight[2:])) * products)
 
 
 def as_dense(node: Node, kernels: Kernels, exact_map: AffineMap) -> AffineMap:

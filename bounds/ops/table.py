@@ -27,7 +27,6 @@ AFFINE: Mapping[Op, Callable[[Node, Graph, Kernels], AffineMap]] = {
 
 def bind(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
     """The affine map of a node in the kernels' precision; small convolutions become matrices."""
-    if node.op in (Op.CONV, Op.CONV_TRANSPOSE):
-        if fits_dense(node, graph):
-            return as_dense(node, kernels, conv(node, graph, NumpyKernels(FLOAT64)))
+    if node.op in (Op.CONV, Op.CONV_TRANSPOSE) and fits_dense(node, graph):
+        return as_dense(node, kernels, conv(node, graph, NumpyKernels(FLOAT64)))
     return AFFINE[node.op](node, graph, kernels)

@@ -119,12 +119,15 @@ class Settler:
     def _with_points(
         self, domains: Domains, single: Array, should_stop: Callable[[], bool], effort: Effort
     ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
-        """Boxes that are one point by float64 alone: only rounding stands in the way, and they cannot be split."""
+        """Boxes that are one point by float64 at once: only rounding stands in the way there."""
         points, others = np.flatnonzero(single), np.flatnonzero(~single)
         at = domains.take(points)
         found = self.fine.bound(at.lo, at.hi, at.open, should_stop, effort)
         self.counts.float64 += len(points)
-        evidence = [] if found.evidence is None else [(points, found.evidence)]
+        evidence = [] if found.evidence is None else [(np.arange(len(points)), found.evidence)]
+        if _close(found).any():
+            self._ties(at, found, np.flatnonzero(_close(found)), evidence, should_stop)
+        evidence = [(points[index], e) for index, e in evidence]
         if not len(others):
             return found, evidence
         rest, more = self._bound(domains.take(others), should_stop, effort)

@@ -1,11 +1,11 @@
 """Inputs that the network only reads rounded to whole numbers.
 
-A step function takes the value of the next piece at a jump, so that no closed box next to a jump is ever free of
-it, however often it is split. Where an input x enters the network through one such function r alone (floor,
-ceil, trunc, round, none of which changes a whole number), the network cannot tell x from r(x). On ``[l, u]`` r is
-monotone: it takes whole values between r(l) and r(u) only, and whatever holds for every whole number n in
-``[r(l), r(u)]`` holds for every x of the box. Such an input is searched as a whole number: a box may be
-split *between* two of them, and both children then end on whole numbers.
+A step function takes the value of the next piece at a jump, so that no closed box next to a jump is ever free
+of it, however often it is split. Where an input x enters the network through one such function r alone
+(floor, ceil, trunc, round, none of which changes a whole number), the network cannot tell x from r(x). On
+``[l, u]`` r is monotone: it takes whole values between r(l) and r(u) only, and whatever holds for every whole
+number n in ``[r(l), r(u)]`` holds for every x of the box. Such an input is searched as a whole number: a box
+may be split *between* two of them, and both children then end on whole numbers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def rounded_inputs(graph: Graph) -> dict[int, Fn]:
     Elements that nobody reads are left out.
     """
     readers: dict[int, set[Fn | None]] = {}  # None: a reader that takes the number as it is
-    origin: dict[int, Array] = {}  # of nodes that only move data: the input element each came from, -1 for none
+    # of nodes that only move data: the input element that each element is, -1 for none
+    origin: dict[int, Array] = {}
 
     def note(elements: Array, how: Fn | None) -> None:
         for i in np.unique(elements[elements >= 0]):
@@ -68,27 +69,27 @@ def rounded_inputs(graph: Graph) -> dict[int, Fn]:
 
 
 def first_rounding(e: Expr) -> Fn | None:
-    """The step function through which alone an expression reads its variable; None if there is no such one."""
+    """The rounding through which alone an expression reads its variable; None if there is no such one."""
     found = {part.fn for part in nodes(e) if any(a.fn is Fn.X for a in part.args)}
     return found.pop() if len(found) == 1 and found <= ROUNDINGS.keys() else None
 
 
-def in_whole_numbers(case: Case, graph: Graph) -> tuple[Case, Array]:
+def in_whole_numbers(case: Case, rounded: Mapping[int, Fn]) -> tuple[Case, Array]:
     """The case with the boxes of such inputs in whole numbers, and which inputs those are (``d`` bool).
 
-    Rows that read an input, and balls, are about the number itself: such inputs stay as they are. An end r(l) may
-    lie outside the box (a witness there is moved back into it, to l).
+    Rows that read an input, and balls, are about the number itself: such inputs stay as they are. An end r(l)
+    may lie outside the box (a witness there is moved back into it, to l).
 
     Args:
         case: not an empty one.
-        graph: the network.
+        rounded: :func:`rounded_inputs` of the network.
     """
     whole = np.zeros(len(case.lower), dtype=bool)
     if case.ball is not None:
         return case, whole
     direct = {j for rows in case.disjuncts for row in rows for j in row.inputs}
     lower, upper = list(case.lower), list(case.upper)
-    for j, how in rounded_inputs(graph).items():
+    for j, how in rounded.items():
         ends = ROUNDINGS[how](lower[j]), ROUNDINGS[how](upper[j])
         if j in direct or lower[j] == upper[j] or max(map(abs, ends)) > _LARGEST:
             continue
