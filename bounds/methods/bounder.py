@@ -30,7 +30,7 @@ from bounds.plan import Plan, compile_plan
 
 # multiply-adds per box that may go into bounding operands backwards; much less where forward forms have
 # bounded them already and splitting is the better way
-_MOST, _FORWARD_MOST = 1e11, 5e9
+_MOST, _FORWARD_MOST = 2e11, 5e9
 
 
 @dataclass(frozen=True, slots=True)

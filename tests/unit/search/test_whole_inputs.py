@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from strategies import build
 
-from bounds.expression import X, Expr, Fn
+from bounds.expression import Expr, Fn, X
 from bounds.graph import Graph, GraphBuilder, Op
 from verifier.conclude import Ledger
 from verifier.search.budget import Budget
@@ -95,7 +95,7 @@ def test_numbers_that_matter_themselves_stay():
 
 
 def marks(size: int) -> Graph:
-    """``y = sum of k * (trunc x = k)`` for k < size: the identity, by marks of which one closed box sees two."""
+    """``y = sum of (trunc x = k)`` for k < size: one mark is set, but a closed box may see two."""
     b = GraphBuilder()
     x = b.input("x", (1,))
     t = b.add(Op.SCALAR, (x,), (1,), {"function": TRUNC})
