@@ -28,9 +28,9 @@ from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan, compile_plan
 
-# multiply-adds per box that may go into bounding operands backwards; much less where forward forms have
-# bounded them already and splitting is the better way
-_MOST, _FORWARD_MOST = 2e11, 5e9
+# multiply-adds per box that may go into bounding operands backwards; much less where few of many inputs vary:
+# forward forms have bounded the operands already, and splitting is the better way
+_MOST, _FEW_MOST = 2e11, 5e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ class BoxBounder:
         self.compiled: CompiledObjectives = compile_objectives(self.plan, objectives)
         self.varying = self.plan.input_size if options.varying is None else options.varying
         forward = self.varying <= FORWARD_INPUTS
-        self.rule = Rule(forward=forward, most=_FORWARD_MOST if forward else _MOST, ball=options.ball)
+        few = forward and self.plan.input_size > FORWARD_INPUTS
+        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball)
         self._group = objectives.group_of_row
 
     def bound(
