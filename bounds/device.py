@@ -28,7 +28,7 @@ from bounds.graph import Graph, Op
 from bounds.kernels.base import Kernels
 from bounds.kernels.numpy import NumpyKernels
 from bounds.numerics import FLOAT32, Precision
-from bounds.ops.conv import DENSE_LIMIT
+from bounds.ops.conv import fits_dense
 
 KernelsFactory: TypeAlias = Callable[[Precision], Kernels]
 
@@ -67,7 +67,7 @@ def convolution_work(graph: Graph) -> int:
         if node.op not in (Op.CONV, Op.CONV_TRANSPOSE):
             continue
         read = graph.nodes[node.inputs[0]].size
-        if node.size * read > DENSE_LIMIT:
+        if not fits_dense(node, graph):
             across = read if node.op is Op.CONV_TRANSPOSE else node.size
             total += across * int(np.prod(node.params["weight"].shape[1:], dtype=np.int64))
     return total

@@ -42,6 +42,7 @@ class AffineStep:
             off by at most ``g T`` in effect, ``T = |W| m + |b|`` (own arithmetic, weight errors).
         network: the same for the network's own float32 rounding (0 at level ``real``).
         network_eta: absolute part of the latter.
+        exact: the map's constants are the network's own.
     """
 
     slot: int
@@ -50,6 +51,7 @@ class AffineStep:
     relative: Any
     network: Any
     network_eta: Any
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,12 @@ class Plan:
     @property
     def work(self) -> int:
         """Multiply-adds of one evaluation, roughly (for choosing block sizes)."""
+        return self.work_before(len(self.steps))
+
+    def work_before(self, first: int) -> int:
+        """The same of the steps before index ``first``."""
         total = 0
-        for step in self.steps:
+        for step in self.steps[:first]:
             if isinstance(step, AffineStep):
                 total += sum(step.map.sizes) if step.map.terms == 1 else step.map.size * step.map.terms
             elif not isinstance(step, InputStep | ReluStep):
@@ -238,7 +244,8 @@ class _Counts:
         """The step of an affine node."""
         map_ = bind(node, graph, self.kernels)
         relative = _relative(map_, node.weight_error, self.kernels)
-        return AffineStep(slot, sources, map_, relative, *self.rounding(node.roundings))
+        exact = node.weight_error == 0 and map_.weight_error == 0
+        return AffineStep(slot, sources, map_, relative, *self.rounding(node.roundings), exact)
 
     def nonlinear(self, node: Node, slot: int, sources: tuple[int, ...]) -> NonlinearStep:
         """The step of a nonlinear node."""

@@ -234,7 +234,9 @@ def slot_faults(
     found: list[str] = []
     slots = slots_of(graph)
     centre, radius = (exactly(v[box]) for v in (done.centre, done.radius))
-    e = (x - centre) / np.where(radius == 0, Fraction(1), radius)
+    e = ((x - centre) / np.where(radius == 0, Fraction(1), radius))[
+        :, np.asarray(done.tape.columns, dtype=int)
+    ]
     for node in graph.nodes:
         v = values[node.id].reshape(len(x), -1)
         lo, hi = done.intervals[slots[node.id]]
@@ -246,7 +248,7 @@ def slot_faults(
 
 
 def _form_faults(what: str, rows: Any, rho: Any, e: Array, values: Array, blur: Fraction) -> list[str]:
-    """``rows: (d + 1) n``, ``rho: n``, exact ``e: M d`` and ``values: M n``."""
+    """``rows: (v + 1) n``, ``rho: n``, exact ``e: M v`` and ``values: M n``."""
     found: list[str] = []
     for j, reach in enumerate(_bound(rho)):
         column = _bound(rows[:, j])

@@ -12,6 +12,7 @@ import numpy as np
 
 from bounds.ball import Ball
 from bounds.domain import Objectives
+from bounds.expression import Fn
 from bounds.graph import UNMODELLED, Graph
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
@@ -30,6 +31,7 @@ from verifier.search.loop import Outcome, Search
 from verifier.search.objectives import objectives_of
 from verifier.search.settle import Guide, Settled, Settler
 from verifier.search.trace import TreeTracer
+from verifier.search.whole import in_whole_numbers, rounded_inputs
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
 from verifier.verdict import Semantics, Status, UnknownReason
@@ -110,6 +112,7 @@ class _Run:
     counts: Settled = field(default_factory=Settled)
     unmodelled: list[str] = field(default_factory=list[str])
     forward: bool = False
+    rounded: dict[int, Fn] | None = None
     shown: float = 0.0
 
     def phase(self, name: str) -> None:
@@ -163,6 +166,11 @@ class _Run:
         if case.empty or not case.disjuncts:
             ledger.settle(np.ones((1, 0), dtype=bool))
             return Outcome(closed=share), next_id
+        whole = np.zeros(len(case.lower), dtype=bool)
+        if tracer is None:  # certificates know boxes of numbers only, not of whole numbers
+            if self.rounded is None:
+                self.rounded = rounded_inputs(problem.graph)
+            case, whole = in_whole_numbers(case, self.rounded)
         lo, hi = float64_box(case.lower, case.upper)
 
         def confirm(x: object) -> conclude.Sat | None:
@@ -199,7 +207,9 @@ class _Run:
                 should_stop=self.budget.should_stop,
             )
         budget = self._budget(total.bounded)
-        search = Search(settler, falsifier, budget, ledger, tracer, next_id, self._watcher(total, share))
+        watch = self._watcher(total, share)
+        known = whole if whole.any() else None
+        search = Search(settler, falsifier, budget, ledger, tracer, next_id, watch, known)
         outcome = search.run(lo, hi, index)
         if case.partial and outcome.reason is UnknownReason.NONE:
             outcome.reason = UnknownReason.UNBOUNDED

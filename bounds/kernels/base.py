@@ -123,6 +123,10 @@ class Kernels(Protocol):
         """Elementwise quotient in working precision."""
         ...
 
+    def floor(self, a: Any) -> Any:
+        """The largest whole numbers that are not greater."""
+        ...
+
     def max0(self, a: Any) -> Any:
         """Maximum over the first axis."""
         ...

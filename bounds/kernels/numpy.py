@@ -133,6 +133,9 @@ class NumpyKernels:
     def divide(self, a: Any, b: Any) -> Any:
         return _to_fraction(a) / b if self._exact else a / b
 
+    def floor(self, a: Any) -> Any:
+        return a // 1 if self._exact else np.floor(a)
+
     def max0(self, a: Any) -> Any:
         return _larger.reduce(a, axis=0) if self._exact else a.max(axis=0)
 
@@ -189,7 +192,8 @@ class NumpyKernels:
         out = self.zeros(m, g.groups, g.o // g.groups, g.p * g.q)
         for t, (_, _, rows, columns) in enumerate(g.taps()):
             patch = image[..., rows, columns].reshape(m, g.groups, g.c // g.groups, g.p * g.q)
-            out += self.matmul(weight[t], patch)
+            # one channel in: plain products
+            out += weight[t] * patch if g.c == g.groups else self.matmul(weight[t], patch)
         return out.reshape(len(x), -1)
 
     def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
@@ -200,6 +204,7 @@ class NumpyKernels:
         features = a.reshape(m, g.groups, g.o // g.groups, g.p * g.q)
         image = self.zeros(m, g.groups, g.c // g.groups, height, width)
         for t, (_, _, rows, columns) in enumerate(g.taps()):
-            part = self.matmul(weight[t].swapaxes(-1, -2), features)
+            matrix = weight[t].swapaxes(-1, -2)
+            part = matrix * features if g.o == g.groups else self.matmul(matrix, features)
             image[..., rows, columns] += part.reshape(m, g.groups, g.c // g.groups, g.p, g.q)
         return image[..., top : top + g.h, left : left + g.w].reshape(len(a), -1)

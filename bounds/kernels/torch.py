@@ -150,6 +150,9 @@ class TorchKernels:
     def divide(self, a: Any, b: Any) -> Any:
         return a / b
 
+    def floor(self, a: Any) -> Any:
+        return torch.floor(a)
+
     def max0(self, a: Any) -> Any:
         return a.amax(dim=0)
 

@@ -28,6 +28,10 @@ from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan, compile_plan
 
+# multiply-adds per box that may go into bounding operands backwards; much less where few of many inputs vary:
+# forward forms have bounded the operands already, and splitting is the better way
+_MOST, _FEW_MOST = 2e11, 5e9
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -60,7 +64,7 @@ class BoundResult:
         close: ``D K`` bool: not refuted, but only rounding stands in the way.
         scores: ``D d`` float64, estimated gain of splitting each input.
         guesses: ``D d`` float64, the minimiser of the most promising linear bound (for attacks).
-        refined: packed rows used for intermediate bounds (a measure of work).
+        refined: packed rows that intermediate bounds took, or would have taken (a measure of work).
         evidence: if asked for.
         tape: of a block of one box, to search on from.
     """
@@ -93,12 +97,14 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class BounderOptions:
-    """Options: default effort, whether evidence is kept, the network's own rounding, a ball."""
+    """Options: default effort, whether evidence is kept, the network's own rounding, a ball, and how many
+    inputs vary in any box that will be asked about (None: all)."""
 
     effort: Effort = Effort()
     evidence: bool = False
     network: NetworkRounding | None = None
     ball: Ball | None = None
+    varying: int | None = None
 
 
 class BoxBounder:
@@ -118,7 +124,10 @@ class BoxBounder:
         self.options = options
         self.plan = plan or compile_plan(graph, kernels or NumpyKernels(precision), options.network)
         self.compiled: CompiledObjectives = compile_objectives(self.plan, objectives)
-        self.rule = Rule(forward=self.plan.input_size <= FORWARD_INPUTS, ball=options.ball)
+        self.varying = self.plan.input_size if options.varying is None else options.varying
+        forward = self.varying <= FORWARD_INPUTS
+        few = forward and self.plan.input_size > FORWARD_INPUTS
+        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball)
         self._group = objectives.group_of_row
 
     def bound(

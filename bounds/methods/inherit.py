@@ -30,6 +30,7 @@ def inherit(anchor: Tape, splits: Splits) -> Tape:
     whole = k.array(np.zeros(boxes, dtype=np.int64))
     tape = Tape(plan, k.take(anchor.centre, whole), k.take(anchor.radius, whole), anchor.reach)
     tape.error, tape.magnitude, tape.eta = anchor.error, anchor.magnitude, anchor.eta
+    tape.ends = (k.take(anchor.ends[0], whole), k.take(anchor.ends[1], whole))
     tape.outputs, tape.ball, tape.should_stop = anchor.outputs, anchor.ball, anchor.should_stop
     cuts = _cuts_by_slot(anchor, splits)
     nothing = np.zeros(0, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,11 +109,14 @@ def bound_objectives(tape: Tape, objectives: CompiledObjectives) -> ObjectiveBou
     a = _finish_inputs(tape, objectives, rows, slice(None), record, None)
     lower = concretize(tape, a, rows)
     boxes, count = len(tape), objectives.source.rows
+    pad, finite = rows.pad, abs(lower) < math.inf
     if not tape.kernels.precision.u:
         lower = tape.kernels.maximum(lower, _by_intervals(tape, objectives).reshape(-1))
+    elif not np.all(tape.kernels.numpy(finite)):
+        lower, pad = _or_by_intervals(tape, objectives, lower, pad, finite)
     shaped = [None if r is None else r.reshape(boxes, count, -1) for r in record]
     return ObjectiveBounds(
-        lower.reshape(boxes, count), a.reshape(boxes, count, -1), rows.pad.reshape(boxes, count), shaped
+        lower.reshape(boxes, count), a.reshape(boxes, count, -1), pad.reshape(boxes, count), shaped
     )
 
 
@@ -129,6 +133,31 @@ def _by_intervals(tape: Tape, objectives: CompiledObjectives) -> Any:
     for c, lo, hi in at:
         total = total + lo @ k.maximum(c, 0).T + hi @ k.minimum(c, 0).T
     return total
+
+
+def _or_by_intervals(
+    tape: Tape, objectives: CompiledObjectives, lower: Any, pad: Any, finite: Any
+) -> tuple[Any, Any]:
+    """Bounds and rounding shares, by the intervals alone for rows that have no finite bound.
+
+    Rows pay for rounding at the largest numbers of all boxes of the block: one box on which nothing is known
+    would keep the others from what their own intervals say.
+    """
+    k, p = tape.kernels, tape.kernels.precision
+    at = [(part, *tape.outputs[slot]) for slot, part in objectives.at.items()]
+    if objectives.mixed:
+        at.append((objectives.inputs, *tape.ends))
+    total, size, terms = objectives.const[None, :], abs(objectives.const)[None, :], 2
+    for c, lo, hi in at:
+        up, down = k.maximum(c, 0).T, k.minimum(c, 0).T
+        total = total + lo @ up + hi @ down
+        size = size + abs(lo) @ up - abs(hi) @ down
+        terms += 2 * c.shape[1] + 2
+    error = (p.gamma(terms) + objectives.penalty) * size * p.slack(terms) + p.eta * terms
+    found = (total - error - 2 * p.u * abs(total)).reshape(-1)
+    # a NaN is not larger
+    better = ~finite & (found > -math.inf)
+    return k.where(better, found, lower), k.where(better, error.reshape(-1), pad)
 
 
 def split_scores(tape: Tape, bounds: ObjectiveBounds, weight: Any) -> Any:
@@ -148,11 +177,12 @@ def split_scores(tape: Tape, bounds: ObjectiveBounds, weight: Any) -> Any:
     if not k.precision.u:
         return k.zeros(len(tape), tape.plan.input_size)  # exact arithmetic settles, it never splits
     scores = k.sum(abs(bounds.a) * weight[:, :, None], 1) * tape.radius
+    columns = k.array(tape.columns)
     for relaxation, a in zip(tape.relaxations, bounds.arrived, strict=True):
         if a is None or all(spread is None for spread in relaxation.spreads):
             continue
         for spread, share in zip(relaxation.spreads, relaxation.shares(a, weight), strict=True):
-            scores = scores + LOSS_WEIGHT * k.matmul(spread, share[:, :, None])[:, :, 0]
+            scores[:, columns] += LOSS_WEIGHT * k.matmul(spread, share[:, :, None])[:, :, 0]
     return scores
 
 

@@ -30,13 +30,15 @@ from bounds.plan import (
     Step,
 )
 from bounds.relax.base import Choice, Form, Relaxation, spread_of
-from bounds.relax.elementwise import bends, relax_scalar, scalar_range, upwards
+from bounds.relax.elementwise import bends, downwards, relax_scalar, scalar_range, upwards
 from bounds.relax.product import product_range, relax_product
 from bounds.relax.relu import relax_relu
 
-# a forward form costs about as much as `input_size` extra evaluations; beyond this many inputs
+# a forward form costs about as much as an extra evaluation for every input that varies; beyond this many
 # backward rows are the cheaper way to the same classification
 FORWARD_INPUTS = 64
+# ends that differ by less than one part in this many are one decimal number, rounded to either side
+_SAME = 1 << 50
 # lower ends of intervals above this (upper ends below its negative) are as good as at it
 _HUGE = 2.0**60
 
@@ -49,6 +51,7 @@ class Rule:
         forward: run the forward affine pass (pays for few inputs).
         refine: bound operands of nonlinear steps backwards (otherwise intervals only).
         sharpen: steps of optimisation for the rows of intermediate bounds.
+        most: multiply-adds per box that may go into it; tensors that would cost more keep their intervals.
         row_bytes: packed rows are processed in pieces of about this many bytes.
         ball: all points of interest lie in it as well.
         should_stop: polled between pieces; when true :class:`Stopped` is raised.
@@ -57,9 +60,23 @@ class Rule:
     forward: bool = True
     refine: bool = True
     sharpen: int = 0
+    most: float = math.inf
     row_bytes: int = 4_000_000
     ball: Ball | None = None
     should_stop: Callable[[], bool] = lambda: False
+
+
+def varying(lo: Any, hi: Any) -> Any:
+    """``d`` bool: inputs that are more than one number in some box (``lo, hi``: ``D d``).
+
+    A fixed decimal number that is no float64 arrives as the interval between its neighbours.
+    """
+    return wide(lo, hi).any(axis=0)
+
+
+def wide(lo: Any, hi: Any) -> Any:
+    """``D d`` bool: where a box is visibly more than one number."""
+    return (hi - lo) * _SAME > np.maximum(abs(lo), abs(hi))
 
 
 def relax_boxes(plan: Plan, lo: Any, hi: Any, rule: Rule) -> Tape:
@@ -86,11 +103,15 @@ class _Pass:
         p = self.k.precision
         centre, radius = box_to_centre(lo, hi, p)
         self.centre, self.radius = self.k.array(centre), self.k.array(radius)
+        # centre and radius lose ends that are numbers of the working precision; a function may jump there
+        self.ends = self.k.array(lo), self.k.array(hi)
+        if p.u:
+            self.ends = downwards(self.k, lo), upwards(self.k, hi)
         reach = self.k.max0(abs(self.centre) + self.radius)
         if p.u:
             reach = reach * (1 + 2 * p.u)
         self.tape = Tape(plan, self.centre, self.radius, reach)
-        self.tape.should_stop = rule.should_stop
+        self.tape.should_stop, self.tape.ends = rule.should_stop, self.ends
         if p.u:
             # underflow in rows that meet the inputs directly, and in the objectives' own constants
             self.tape.eta = 4 * p.eta * (self.k.total(reach) + len(reach) + 4)
@@ -98,7 +119,11 @@ class _Pass:
             self.tape.ball = _in_precision(rule.ball, self.k)
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, Form] = {}
-        self.forward = rule.forward
+        self.forward = rule.forward  # a point's forms say what its intervals say
+        self.left = rule.most * len(self.centre)
+        if rule.forward:
+            self.tape.columns = np.flatnonzero(varying(lo, hi))
+            self.forward = len(self.tape.columns) > 0
         last = {s: i for i, step in enumerate(plan.steps) for s in step.sources}
         self.last = {s: i for s, i in last.items() if s not in plan.outputs}
         # operands of nonlinear steps that are themselves nonlinear: nobody else pays for rounding there
@@ -130,23 +155,28 @@ class _Pass:
         return self.tape
 
     def _input(self, step: InputStep) -> None:
-        p = self.k.precision
-        c, r = self.centre[:, step.start : step.stop], self.radius[:, step.start : step.stop]
-        grow = 2 * p.u * (abs(c) + r) if p.u else 0
-        self.intervals[step.slot] = (c - r - grow, c + r + grow)
+        part = slice(step.start, step.stop)
+        self.intervals[step.slot] = (self.ends[0][:, part], self.ends[1][:, part])
         if not self.forward:
             return
+        k, columns = self.k, self.tape.columns
         d, width = len(self.centre), step.stop - step.start
-        rows = self.k.zeros(d, self.plan.input_size + 1, width)
-        columns = np.arange(width)
-        rows[:, self.k.array(step.start + columns), self.k.array(columns)] = r
+        rows = k.zeros(d, len(columns) + 1, width)
+        mine = np.flatnonzero((columns >= step.start) & (columns < step.stop))
+        places = k.array(columns[mine] - step.start)
+        c, r = self.centre[:, part], self.radius[:, part]
+        rows[:, k.array(mine), places] = k.columns(r, places)
         rows[:, -1, :] = c
-        self.forms[step.slot] = Form(rows, self.k.zeros(d, width))
+        # what conversion to the working precision makes of a fixed number has no column
+        rho, fixed = k.zeros(d, width), k.array(np.setdiff1d(np.arange(width), columns - step.start))
+        rho[:, fixed] = k.columns(r, fixed)
+        self.forms[step.slot] = Form(rows, rho, flat=not len(mine))
 
     def _affine(self, step: AffineStep) -> None:
         k, p, m = self.k, self.k.precision, step.map
         centres: list[Any] = []
         radii: list[Any] = []
+        fractions: list[Any] = []
         reaches: list[Any] = []
         for s in step.sources:
             lo, hi = self.intervals[s]
@@ -158,6 +188,8 @@ class _Pass:
             centres.append(c)
             radii.append(r)
             reaches.append(k.maximum(abs(lo), abs(hi)))
+            if p.u and m.whole:
+                fractions.append(k.where((k.floor(lo) == lo) & (k.floor(hi) == hi), 0, 1))
         value = m.apply(centres)
         total = m.apply_abs(reaches)  # T = |W| m + |b|
         spread = m.apply_abs(radii)
@@ -170,6 +202,7 @@ class _Pass:
         if step.network and p.u:
             # the rounding model holds while no partial sum can overflow; T bounds them all
             total = k.where(total > LARGEST_SUM, math.inf, total)
+        least = spread
         spread = spread + (coefficient * total + tiny)
         if p.u:
             # radii were rounded once (2u each) and summed; |value| <= total covers the last subtraction
@@ -182,6 +215,14 @@ class _Pass:
             # where any admissible sum might overflow, the other end means nothing either
             safe = total < math.inf if step.network else total >= 0
             self.intervals[step.slot] = (k.where(safe, lo, -math.inf), k.where(safe, hi, math.inf))
+        if fractions and not step.network and step.exact:
+            # sums of small whole numbers (and of halves, their middles) are not rounded at all
+            exact = (m.apply_abs(fractions) == 0) & (total <= 1 / (8 * p.u))
+            lo, hi = self.intervals[step.slot]
+            self.intervals[step.slot] = (
+                k.where(exact, value - least, lo),
+                k.where(exact, value + least, hi),
+            )
         # a row at this slot is charged |a| . e; 4u more pays for the relaxation step and a sum that
         # may produce it (both at most u |a| |value| each)
         peak = k.max0(total)
@@ -235,8 +276,13 @@ class _Pass:
     def _affine_form(self, step: AffineStep, coefficient: Any, tiny: Any) -> None:
         k, p, m = self.k, self.k.precision, step.map
         forms = [self.forms[s] for s in step.sources]
-        d, width = len(self.centre), self.plan.input_size + 1
-        rows = m.apply([f.rows.reshape(d * width, -1) for f in forms]).reshape(d, width, -1)
+        d, width = len(self.centre), len(self.tape.columns) + 1
+        flat = all(f.flat for f in forms)
+        if flat:  # step functions cut values off from the inputs
+            rows = k.zeros(d, width, m.size)
+            rows[:, -1, :] = m.apply([f.rows[:, -1, :] for f in forms])
+        else:
+            rows = m.apply([f.rows.reshape(d * width, -1) for f in forms]).reshape(d, width, -1)
         if m.bias is not None:
             rows[:, -1, :] += m.bias
         # the form's own magnitude q = sum |G| + |g| + rho takes the place of m in the rounding term
@@ -246,7 +292,7 @@ class _Pass:
             rho = rho + coefficient * m.bias_abs
         if p.u:
             rho = rho * p.slack(m.terms + width + 8)
-        self.forms[step.slot] = Form(rows, rho)
+        self.forms[step.slot] = Form(rows, rho, flat)
         self._intersect(step.slot)
 
     def _nonlinear(self, step: NonlinearStep) -> None:
@@ -269,6 +315,9 @@ class _Pass:
             self.tape.eta = self.tape.eta + 4 * p.eta * (sum(reach) + 4 * step.size)
         if self.forward:
             form = relaxation.form(tuple(f for f in forms if f is not None))
+            form.flat = all(f.flat for f in forms if f is not None)
+            if not form.flat and not isinstance(step, ReluStep):
+                form.flat = not np.any(k.numpy(form.rows[:, :-1, :]))
             error = self.tape.error.get(step.slot)
             if error is not None:
                 form.rho = (form.rho + error) * (1 + 2 * p.u)
@@ -331,7 +380,7 @@ class _Pass:
         centre = form.rows[:, -1, :]
         reach = k.sum(abs(form.rows[:, :-1, :]), 1) + form.rho
         if p.u:
-            reach = reach * p.slack(self.plan.input_size + 5) + 2 * p.u * (abs(centre) + reach)
+            reach = reach * p.slack(form.rows.shape[1] + 4) + 2 * p.u * (abs(centre) + reach)
             # a form may overflow where the interval does not; it then says nothing
             says = abs(centre) + reach < math.inf
             reach, centre = k.where(says, reach, math.inf), k.where(says, centre, 0)
@@ -353,7 +402,7 @@ class _Pass:
             # such intervals are exact (up to rounding)
             return lo, hi, none
         boxes, elements = self.k.nonzero(wanted)
-        if len(boxes) == 0:
+        if len(boxes) == 0 or not self._affordable(first, len(boxes)):
             return lo, hi, none
         at = elements if move is None else move[self.k.numpy(elements)]
         lo, hi = self.k.copy(lo), self.k.copy(hi)
@@ -376,6 +425,17 @@ class _Pass:
         lo[boxes, elements] = self.k.where(below > held[0], below, held[0])
         hi[boxes, elements] = self.k.where(above < held[1], above, held[1])
         return lo, hi, wanted
+
+    def _affordable(self, first: int, count: int) -> bool:
+        """Whether so many elements may be bounded backwards from step ``first``; books what that costs."""
+        if self.left == math.inf:
+            return True
+        cost = 2.0 * count * max(self.rule.sharpen, 1) * self.plan.work_before(first)
+        if cost > self.left:
+            self.tape.refined_rows += 2 * count
+            return False
+        self.left -= cost
+        return True
 
     def _is_exact(self, source: Step) -> bool:
         """Whether intervals at a step's slot cannot be improved backwards."""

@@ -32,6 +32,8 @@ class Tape:
             (``n``): sums and products of rows there pay ``u |a| . magnitude``.
         eta: cost of underflows in one backward pass.
         outputs: per output slot ``(lo, hi)``.
+        ends: ``D d`` twice, the boxes' ends in working precision, rounded outwards.
+        columns: the inputs that forms have columns for (int64; none without a forward pass).
         ball: where given, every point of interest lies in this ball as well as in its box.
         should_stop: polled at every step of a backward pass, which then raises :class:`Stopped`.
     """
@@ -45,7 +47,9 @@ class Tape:
     magnitude: dict[int, Any] = field(default_factory=dict[int, Any])
     eta: Any = 0.0
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
-    refined_rows: int = 0
+    refined_rows: int = 0  # those that would have cost too much included
+    columns: Any = ()
+    ends: tuple[Any, Any] = ()  # type: ignore[assignment]
     ball: BoundBall | None = None
     should_stop: Callable[[], bool] = lambda: False
 

@@ -33,12 +33,14 @@ class AffineMap(abc.ABC):
         signs: per operand 1 if none of its weights is negative, -1 if none is positive; None if an operand is
             neither (or it is not known).
         separate: every element depends on one element of one operand, and no two on the same.
+        whole: all weights and biases are whole numbers.
     """
 
     terms: int = 1
     moves: Array | None = None
     signs: tuple[int, ...] | None = None
     separate: bool = False
+    whole: bool = True  # until a constant says otherwise
 
     def __init__(self, kernels: Kernels, sizes: Sequence[int], size: int) -> None:
         self.kernels = kernels
@@ -76,6 +78,7 @@ class AffineMap(abc.ABC):
     def constant(self, values: Array) -> Any:
         """A weight array in working precision; records what the conversion cost."""
         self.weight_error = max(self.weight_error, conversion_error(values, self.kernels))
+        self.whole = self.whole and bool(np.all(values == np.rint(values)))
         return self.kernels.array(values)
 
     def set_bias(self, values: Array | None) -> None:

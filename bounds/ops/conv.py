@@ -13,8 +13,10 @@ from bounds.kernels.base import Kernels
 from bounds.ops.base import AffineMap, sign_of
 from bounds.ops.linear import DenseMap
 
-# below this many entries one dense product beats patch gathering (and its rows are free)
+# below this many entries one dense product beats patch gathering (and its rows are free), unless more than
+# this many of them per tap are zeros for each that is none
 DENSE_LIMIT = 4_000_000
+_DENSE_WASTE = 8
 
 
 class ConvGeometry:
@@ -85,7 +87,7 @@ class ConvMap(AffineMap):
         out, g = copy(self), self.geometry
         out.weight = self.kernels.conv_weight(constants["weight"], g)
         out.weight_abs = abs(out.weight)
-        out.signs = None
+        out.signs, out.whole = None, False
         if "bias" in constants:
             channels, plane = (g.c, g.h * g.w) if self.flip else (g.o, g.p * g.q)
             index = np.tile(np.repeat(np.arange(channels), plane), g.n)
@@ -110,6 +112,16 @@ def conv(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
         else ConvGeometry(x_shape, node.shape, node.params)
     )
     return ConvMap(kernels, geometry, node.params["weight"], node.params.get("bias"), flip=flip)
+
+
+def fits_dense(node: Node, graph: Graph) -> bool:
+    """Whether a convolution had better be one matrix."""
+    source, weight = graph.nodes[node.inputs[0]], node.params["weight"].shape
+    entries = node.size * source.size
+    # a weight is used once at every place of the smaller side
+    places = min(int(np.prod(shape[2:])) for shape in (node.shape, source.shape))
+    products = int(np.prod(weight)) * node.shape[0] * places
+    return entries <= min(DENSE_LIMIT, _DENSE_WASTE * int(np.prod(weight[2:])) * products)
 
 
 def as_dense(node: Node, kernels: Kernels, exact_map: AffineMap) -> AffineMap:

@@ -20,7 +20,9 @@ class DenseMap(AffineMap):
         out, inner = weight.shape
         super().__init__(kernels, (lead * inner,), lead * out)
         self.lead, self.out, self.inner = lead, out, inner
-        self.terms = max(out, inner)
+        # zeros add nothing, and adding nothing is exact
+        used = weight != 0
+        self.terms = int(max(1, used.sum(axis=0).max(initial=0), used.sum(axis=1).max(initial=0)))
         self.weight = self.constant(weight)
         self._t = self.constant(np.ascontiguousarray(weight.T))
         self._abs_t = kernels.array(np.ascontiguousarray(np.abs(weight).T))
@@ -46,7 +48,7 @@ class DenseMap(AffineMap):
         out = copy(self)
         out.weight = constants["weight"]
         out._t, out._abs_t = out.weight.T, abs(out.weight).T
-        out.signs = None
+        out.signs, out.whole = None, False
         if "bias" in constants:
             out.bias = self.kernels.concat([constants["bias"]] * self.lead)
             out.bias_abs = abs(out.bias)

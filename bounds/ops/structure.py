@@ -33,7 +33,7 @@ class ScaleMap(AffineMap):
             for values in (constants["scale"], constants["shift"])
         )
         out._abs, out.bias_abs = abs(out._scale), abs(out.bias)
-        out.signs = None
+        out.signs, out.whole = None, False
         return out
 
     def apply(self, xs: Sequence[Any]) -> Any:

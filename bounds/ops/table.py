@@ -9,7 +9,7 @@ from bounds.kernels.base import Kernels
 from bounds.kernels.numpy import NumpyKernels
 from bounds.numerics import FLOAT64
 from bounds.ops.base import AffineMap
-from bounds.ops.conv import DENSE_LIMIT, as_dense, conv
+from bounds.ops.conv import as_dense, conv, fits_dense
 from bounds.ops.linear import linear
 from bounds.ops.structure import add, concat, scale, sum_over, take
 
@@ -27,8 +27,6 @@ AFFINE: Mapping[Op, Callable[[Node, Graph, Kernels], AffineMap]] = {
 
 def bind(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:
     """The affine map of a node in the kernels' precision; small convolutions become matrices."""
-    if node.op in (Op.CONV, Op.CONV_TRANSPOSE):
-        entries = node.size * graph.nodes[node.inputs[0]].size
-        if entries <= DENSE_LIMIT:
-            return as_dense(node, kernels, conv(node, graph, NumpyKernels(FLOAT64)))
+    if node.op in (Op.CONV, Op.CONV_TRANSPOSE) and fits_dense(node, graph):
+        return as_dense(node, kernels, conv(node, graph, NumpyKernels(FLOAT64)))
     return AFFINE[node.op](node, graph, kernels)

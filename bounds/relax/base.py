@@ -40,10 +40,17 @@ class Pushed:
 
 @dataclass(slots=True)
 class Form:
-    """Forward affine form ``G e + g +- rho`` over e in [-1, 1]^d: ``rows`` is ``D (d + 1) n`` (g last)."""
+    """Forward affine form ``G e + g +- rho`` over e in [-1, 1]^v: ``rows`` is ``D (v + 1) n`` (g last).
+
+    One number e for each input that varies; those that do not are part of g and rho.
+
+    Attributes:
+        flat: G is known to be zero.
+    """
 
     rows: Any
     rho: Any
+    flat: bool = False
 
 
 class Relaxation(Protocol):
@@ -53,7 +60,7 @@ class Relaxation(Protocol):
 
     Attributes:
         parameters: how many.
-        spreads: per operand ``D d n`` absolute sensitivity to each input over the box, or None.
+        spreads: per operand ``D v n`` absolute sensitivity to each varying input over the box, or None.
         refined: per operand ``D n`` bool, elements whose interval was bounded backwards.
     """
 
@@ -144,7 +151,7 @@ class Relaxation(Protocol):
 
 
 def spread_of(form: Form | None) -> Any:
-    """``D d n``: how strongly each input moves a form, or None."""
+    """``D v n``: how strongly each varying input moves a form, or None."""
     return None if form is None else abs(form.rows[:, :-1, :])
 
 

@@ -29,7 +29,7 @@ NAMES = pytest.mark.parametrize("name", GRAPHS)
 @pytest.fixture(autouse=True)
 def _convolutions_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small convolutions would become matrices."""
-    monkeypatch.setattr("bounds.ops.table.DENSE_LIMIT", 0)
+    monkeypatch.setattr("bounds.ops.conv.DENSE_LIMIT", 0)
 
 
 def close(found: Any, expected: Any, precision: Precision) -> None:

@@ -36,6 +36,7 @@ class Search:
         settler: bounds blocks; falsifier: None to prove only.
         budget, ledger, tracer: limits, accounting, listeners (tracer None: no evidence kept).
         next_id: hands out node ids across cases.
+        whole: ``d`` bool, inputs that are whole numbers (:mod:`verifier.search.whole`); None: none are.
         watch: called with (bounded, open, closed fraction, worst bound) after every block.
     """
 
@@ -46,6 +47,7 @@ class Search:
     tracer: Tracer | None
     next_id: int
     watch: Watch | None = None
+    whole: Array | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def run(self, lo: Array, hi: Array, root: int) -> Outcome:
@@ -149,12 +151,15 @@ class Search:
         """Children of the open domains, and those too small to split (abandoned: never counted as proved)."""
         if len(batch) == 0:
             return batch, batch
-        dim, at, possible = input_split.choose(batch, result.scores[still], width)
+        dim, at, possible = input_split.choose(batch, result.scores[still], width, self.whole)
         small = batch.take(~possible)
         if len(small):
             self.ledger.abandon(int((~possible).sum()))
             batch, dim, at = batch.take(possible), dim[possible], at[possible]
         children = batch.split(dim, at, self.next_id)
+        if self.whole is not None:
+            children.lo[:, self.whole] = np.ceil(children.lo[:, self.whole])
+            children.hi[:, self.whole] = np.floor(children.hi[:, self.whole])
         self.ledger.split(len(batch))
         if self.tracer is not None:
             self.tracer.split(batch, dim, at, self.next_id)

@@ -18,6 +18,7 @@ from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
+from bounds.methods.rule import wide
 from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
@@ -27,6 +28,8 @@ from verifier.spec.model import Case
 # exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
 _EXACT_WORK = 400_000
 _EXACT_BOXES = 64
+# so many boxes in a row without a finite bound, in float64 neither, and only close calls are tried again
+_IN_VAIN = 16
 _CHEAP = Effort(refine=False, iterations=6)
 # optimised intermediate bounds, and the multiply-adds that may go into them (some ten seconds)
 _SHARP = Effort(iterations=20, sharpen=10)
@@ -71,7 +74,8 @@ class Settler:
         plans: dict[str, Plan] | None = None,
     ) -> None:
         self._graph, self._case, self._objectives = graph, case, objectives
-        self._options = BounderOptions(evidence=evidence, network=network, ball=ball)
+        varying = sum(low != high for low, high in zip(case.lower, case.upper, strict=True))
+        self._options = BounderOptions(evidence=evidence, network=network, ball=ball, varying=varying)
         # compiled networks, shared by the cases of one run (they depend on no property)
         self._plans = {} if plans is None else plans
         self.fast = self._bounder(FLOAT32)
@@ -83,6 +87,7 @@ class Settler:
         self._fine: BoxBounder | None = None
         self._exact: BoxBounder | None = None
         self._exact_left = _EXACT_BOXES
+        self._vain = 0  # boxes in a row whose infinite bound stayed infinite in float64
         self.counts = Settled()
 
     @property
@@ -111,6 +116,36 @@ class Settler:
         Returns:
             The merged result, and evidence as pairs (indices into the block, evidence about them).
         """
+        single = ~wide(domains.lo, domains.hi).any(axis=1)
+        if effort is not None and self.guide is None and single.any():
+            return self._with_points(domains, single, should_stop, effort)
+        return self._bound(domains, should_stop, effort)
+
+    def _with_points(
+        self, domains: Domains, single: Array, should_stop: Callable[[], bool], effort: Effort
+    ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
+        """Boxes that are one point by float64 at once: only rounding stands in the way there."""
+        points, others = np.flatnonzero(single), np.flatnonzero(~single)
+        at = domains.take(points)
+        found = self.fine.bound(at.lo, at.hi, at.open, should_stop, effort)
+        self.counts.float64 += len(points)
+        evidence = [] if found.evidence is None else [(np.arange(len(points)), found.evidence)]
+        if _close(found).any():
+            self._ties(at, found, np.flatnonzero(_close(found)), evidence, should_stop)
+        evidence = [(points[index], e) for index, e in evidence]
+        if not len(others):
+            return found, evidence
+        rest, more = self._bound(domains.take(others), should_stop, effort)
+        names = ("refuted", "lower", "close", "scores", "guesses")
+        order = np.argsort(np.concatenate([points, others]))
+        joined = [np.concatenate([getattr(found, n), getattr(rest, n)])[order] for n in names]
+        evidence += [(others[index], e) for index, e in more]
+        refined = found.refined + rest.refined
+        return BoundResult(*joined, refined=refined, evidence=None, tape=None), evidence
+
+    def _bound(
+        self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None
+    ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
         first = self.guide or self.fast
         if self.guide is None and not self.fast.rule.forward and effort is None:
             # many inputs: bounding intermediate values backwards costs hundreds of passes, intervals cost one
@@ -122,18 +157,30 @@ class Settler:
             with suppress(Stopped):  # what is known already stands
                 result = first.bound(domains.lo, domains.hi, domains.open, should_stop, _SHARP)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
-        unsure = _close(result) | ~np.isfinite(result.lower).all(axis=1)
-        if unsure.any():
+        infinite = ~np.isfinite(result.lower).all(axis=1)
+        unsure = _close(result) | (infinite & (self._vain < _IN_VAIN))
+        if effort is None and infinite.any() and self._swamped(domains, should_stop):
+            self.fast, effort = self.fine, _CHEAP
+        if unsure.any() and first is not self.fine:
             index = np.flatnonzero(unsure)
             finer = self.fine.bound(
                 domains.lo[index], domains.hi[index], domains.open[index], should_stop, effort
             )
+            known = np.isfinite(finer.lower).all(axis=1)
+            self._vain = 0 if known.any() else self._vain + int(infinite.sum())
             taken = _merge(result, finer, index, evidence)
             self.counts.float64 += taken
             still = _close(finer) & ~(result.refuted[index] | ~domains.open[index]).all(axis=1)
             if still.any():
                 self._ties(domains, result, index[still], evidence, should_stop)
         return result, evidence
+
+    def _swamped(self, domains: Domains, should_stop: Callable[[], bool]) -> bool:
+        """Whether float32 rounding leaves no finite bound even of a single point: then it is no use."""
+        at = np.floor(domains.lo / 2 + domains.hi / 2)
+        at = np.clip(at, domains.lo, domains.hi)
+        found = self.fast.bound(at, at, domains.open, should_stop, replace(_CHEAP, iterations=0))
+        return not np.isfinite(found.lower).any()
 
     def _may_sharpen(self, result: BoundResult, domains: Domains) -> bool:
         """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split.
