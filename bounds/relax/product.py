@@ -19,6 +19,42 @@ from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, pat
 from bounds.relax.relu import SLOPE_STEPS
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Numbers of which planes are made, all of one shape but ``known``.
+
+    ``wx = xl - xu``, ``wy = yl - yu``; lower planes have constants ``low_at_0 - r low``, upper ones
+    ``high_at_0 - r high``, with what rounding may cost included in ``low_at_0`` and ``high_at_0``;
+    ``finite``: all ends are finite; known: they are everywhere.
+    """
+
+    xu: Any
+    yl: Any
+    yu: Any
+    wx: Any
+    wy: Any
+    low: Any
+    high: Any
+    low_at_0: Any
+    high_at_0: Any
+    finite: Any
+    known: bool
+
+
+_ROWS = ("xu", "yl", "yu", "wx", "wy", "low", "high", "low_at_0", "high_at_0", "finite")
+
+
+def _ends_of(of: ProductRelaxation) -> _Ends:
+    k, p = of.kernels, of.kernels.precision
+    xl, xu, yl, yu = of.xl, of.xu, of.yl, of.yu
+    x, y = k.maximum(abs(xl), abs(xu)), k.maximum(abs(yl), abs(yu))
+    off = 32 * p.u * (x * y) + 16 * p.eta * (1 + x + y) if p.u else 0
+    finite = x + y < np.inf
+    low, high = xl * yl - xu * yu, xl * yu - xu * yl
+    known = bool(np.all(k.numpy(finite)))
+    return _Ends(xu, yl, yu, xl - xu, yl - yu, low, high, -xu * yu - off, -xu * yl + off, finite, known)
+
+
 @dataclass(slots=True)
 class ProductRelaxation:
     """``x in [xl, xu], y in [yl, yu]`` (``D n``).
@@ -35,6 +71,7 @@ class ProductRelaxation:
     parameters: int = 2
     spreads: tuple[Any, ...] = (None, None)
     refined: tuple[Any, ...] = field(default=(None, None))
+    ends: _Ends | None = None
 
     @property
     def intervals(self) -> Intervals:
@@ -84,10 +121,11 @@ class ProductRelaxation:
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         del choice  # planes are linear in the mixing parameters
         k, (x, y) = self.kernels, at
-        xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
-        low = (yl - yu) * x + (xl - xu) * y - xl * yl + xu * yu
-        high = (yu - yl) * x + (xl - xu) * y - xl * yu + xu * yl
-        return k.where(arrived > 0, low, 0), k.where(arrived < 0, -high, 0)
+        ends = self._of(dom)
+        along_x, along_y = ends.wy * x, ends.wx * y
+        low = along_x + along_y - ends.low
+        high = along_x - along_y + ends.high
+        return k.where(arrived > 0, low, 0), k.where(arrived < 0, high, 0)
 
     def stored(self, dom: Any, choice: Choice) -> Choice:
         del dom
@@ -134,24 +172,27 @@ class ProductRelaxation:
     def _planes(self, dom: Any, mixes: Choice) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
         """Lower and upper plane ``(p, q, c)``: ``x y >= p x + q y + c`` (or ``<=``).
 
-        Soundness: p and q are computed numbers off by at most 3u of the intervals' magnitudes X, Y, which
-        moves the plane by at most 3u X Y each; c itself rounds off at most 4u X Y. 16u X Y covers all.
+        Soundness: with X, Y the intervals' magnitudes, p and q are computed numbers off by at most 7u Y and
+        7u X (a difference of ends, its product with r, a sum), which moves a plane by at most 7u X Y each; a
+        constant rounds off at most 12u X Y likewise. ``off`` is 32u X Y and what may underflow.
         """
-        k, p = self.kernels, self.kernels.precision
-        xl, xu, yl, yu = (k.take(v, dom) for v in (self.xl, self.xu, self.yl, self.yu))
-        r, s = mixes
-        low = (r * yl + (1 - r) * yu, r * xl + (1 - r) * xu, -(r * xl * yl + (1 - r) * xu * yu))
-        high = (s * yu + (1 - s) * yl, s * xl + (1 - s) * xu, -(s * xl * yu + (1 - s) * xu * yl))
-        if not p.u:
-            return low, high
-        x, y = k.maximum(abs(xl), abs(xu)), k.maximum(abs(yl), abs(yu))
-        off = 16 * p.u * (x * y) + 8 * p.eta * (1 + x + y)
-        known = x + y < np.inf  # otherwise nothing is known, and a slope would be infinite
-        out: list[tuple[Any, Any, Any]] = []
-        for (along_x, along_y, shift), sign in ((low, -1), (high, 1)):
-            constant = k.where(known, shift + sign * off, sign * np.inf)
-            out.append((k.where(known, along_x, 0), k.where(known, along_y, 0), constant))
-        return out[0], out[1]
+        k, (r, s), e = self.kernels, mixes, self._of(dom)
+        low = [e.yu + r * e.wy, e.xu + r * e.wx, e.low_at_0 - r * e.low]
+        high = [e.yl - s * e.wy, e.xu + s * e.wx, e.high_at_0 - s * e.high]
+        if not e.known:  # something is unbounded: a slope would be infinite there
+            for plane, nothing in ((low, -np.inf), (high, np.inf)):
+                plane[0], plane[1] = k.where(e.finite, plane[0], 0), k.where(e.finite, plane[1], 0)
+                plane[2] = k.where(e.finite, plane[2], nothing)
+        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+    def _of(self, dom: Any) -> _Ends:
+        """What planes are made of, by packed rows; one box serves all rows as it is."""
+        if self.ends is None:
+            self.ends = _ends_of(self)
+        if len(self.xl) == 1:
+            return self.ends
+        k, held = self.kernels, self.ends
+        return _Ends(*(k.take(getattr(held, f), dom) for f in _ROWS), known=held.known)
 
 
 def relax_product(
