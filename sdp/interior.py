@@ -134,14 +134,17 @@ def optimise(
     norm: Norm,
     *,
     gap: float = 1e-5,
-    watch: Callable[[Multipliers], bool] = lambda lam: False,
-) -> Multipliers:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Multipliers, Array | None]:
     """Multipliers within a relative ``gap`` of the optimum (in L squared).
 
     Args:
         chain, start, last, norm: as for :func:`joint_form`.
         gap: relative.
-        watch: called with the multipliers of every centre; true stops.
+        should_stop: polled at every Newton step.
+
+    Returns:
+        The multipliers, and mu for Norm.INF.
     """
     form = joint_form(chain, start, last, norm)
     y = np.ones(form.inputs + len(form.scale))
@@ -151,18 +154,19 @@ def optimise(
     dim = form.r + len(form.scale)
     tau = float(dim)
     for _ in range(ROUNDS):
-        y, centred = _centre(form, y, tau * cost + price)
-        if watch(divided(chain, form.scale * y[form.inputs :])) or not centred:
-            break
-        if (dim + price @ y) / tau <= gap * float(cost @ y):
+        y, centred = _centre(form, y, tau * cost + price, should_stop)
+        if not centred or (dim + price @ y) / tau <= gap * float(cost @ y):
             break
         tau *= GROWTH
-    return divided(chain, form.scale * y[form.inputs :])
+    mu = form.unit * y[: form.inputs] if form.diagonal else None
+    return divided(chain, form.scale * y[form.inputs :]), mu
 
 
-def _centre(form: Joint, y: Array, cost: Array) -> tuple[Array, bool]:
+def _centre(form: Joint, y: Array, cost: Array, should_stop: Callable[[], bool]) -> tuple[Array, bool]:
     """Damped Newton steps; whether the centre was reached."""
     for _ in range(NEWTON_STEPS):
+        if should_stop():
+            return y, False
         factor = cho_factor(form.matrix(y), lower=True)
         s = cho_solve(factor, np.eye(len(factor[0])))
         gradient, h = form.derivatives(s)
