@@ -8,4 +8,14 @@ from sdp.objective import Norm
 from sdp.region import Region
 from sdp.result import Certified, LipschitzBound
 
-__all__ = ["NAMES", "Certified", "Effort", "LipschitzBound", "Norm", "Region", "Sampling", "lipschitz", "margins"]
+__all__ = [
+    "NAMES",
+    "Certified",
+    "Effort",
+    "LipschitzBound",
+    "Norm",
+    "Region",
+    "Sampling",
+    "lipschitz",
+    "margins",
+]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from sdp.methods import GREEDY, METHODS, PRODUCT, Problem, choose, solve
 from sdp.objective import Norm, Pair
 from sdp.prepare import prepare
 from sdp.region import Region, ranges_on
-from sdp.result import Certified, LipschitzBound
+from sdp.result import Certified, LipschitzBound, elements_of
 
 AUTO = "auto"
 NAMES = (AUTO, PRODUCT, *METHODS)
@@ -28,14 +27,20 @@ DEFAULT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Limits: seconds of searching for multipliers, sampling for the lower bound (None: no lower bound), seed."""
+    """Limits.
+
+    Attributes:
+        seconds: of searching for multipliers.
+        sampling: for the lower bound; None: no lower bound.
+        seed: of the sampling.
+    """
 
     seconds: float = DEFAULT_SECONDS
-    sampling: Sampling | None = Sampling()
+    sampling: Sampling | None = field(default_factory=Sampling)
     seed: int = 0
 
 
-def lipschitz(  # noqa: PLR0913 - a problem and its options
+def lipschitz(
     model: str | Path | Model | Graph,
     *,
     norm: object = 2,
@@ -48,8 +53,8 @@ def lipschitz(  # noqa: PLR0913 - a problem and its options
     """Bounds ``|f(x) - f(y)| / |x - y|`` over all pairs of inputs.
 
     Args:
-        model: an ONNX file, a loaded model, or a graph; its inputs and outputs count flattened and concatenated.
-            For a ``torch.nn.Module`` give :func:`bounds.io.torch_module.from_torch` of it.
+        model: an ONNX file, a loaded model, or a graph; its inputs and outputs count flattened and
+            concatenated. For a ``torch.nn.Module`` give :func:`bounds.io.torch_module.from_torch` of it.
         norm: of inputs: 1, 2 or "inf".
         output_norm: of outputs; by default 2 for 2, and the input's own otherwise.
         method: one of ``NAMES``.
@@ -69,7 +74,9 @@ def lipschitz(  # noqa: PLR0913 - a problem and its options
     pair = _pair(norm, output_norm)
     if method not in NAMES:
         raise BadInput(f"unknown method '{method}'; choose one of {', '.join(NAMES)}")
-    graph = prepare(_graph(model))
+    original = _graph(model)
+    prepared = prepare(original)
+    graph = prepared.graph
     if region is not None:
         region = region.checked(graph.input_size)
     start = time.monotonic()
@@ -95,6 +102,7 @@ def lipschitz(  # noqa: PLR0913 - a problem and its options
         chain.elements,
         region is not None,
         tuple(notes),
+        elements_of(original, prepared, chain) if rows is None else None,
     )
 
 
@@ -133,7 +141,7 @@ def _solve(chain: Chain, pair: Pair, method: str, end: float) -> tuple[list[Cert
 
     count = chain.outputs
     if pair.by_row:
-        chains = [Chain(chain.x, chain.steps, chain.c.rows([i])) for i in range(count)]
+        chains = [Chain(chain.x, chain.steps, chain.c.rows(np.array([i]))) for i in range(count)]
         problems = [Problem(c, np.ones(1), pair.inputs, should_stop) for c in chains]
     else:
         # |y|_1^2 <= m |y|_2^2

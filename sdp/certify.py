@@ -7,10 +7,10 @@ Nothing a solver says is believed. Per step a matrix Q_{k-1} of floats is chosen
 is proved for the *true* F, G, D; then ``s_k' Q_k s_k <= s_{k-1}' Q_{k-1} s_{k-1}`` along every pair of runs.
 
 Soundness: a symmetric matrix is positive semidefinite if it is ``R R' + diag(c) + E`` with
-``sum_j |E_ij| <= c_i`` (Gershgorin). R is whatever a Cholesky routine returns; E collects what the routine left
-(computed, with the rounding of computing it) and what separates the computed M from the true one
-(Higham 2002, section 3.5: ``gamma_n`` times the product of absolute values). All of it after a scaling by powers
-of two, which is exact. A failure enlarges the margin c and tries again; it never passes.
+``sum_j |E_ij| <= c_i`` (Gershgorin). R is whatever a Cholesky routine returns; E collects what the routine
+left (computed, with the rounding of computing it) and what separates the computed M from the true one
+(Higham 2002, section 3.5: ``gamma_n`` times the product of absolute values). All of it after a scaling by
+powers of two, which is exact. A failure enlarges the margin c and tries again; it never passes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Proof:
     multipliers: Multipliers
 
 
-def certify(chain: Chain, lam: Multipliers, weights: Array, norm: Norm, diagonal: Array | None = None) -> Proof:
+def certify(
+    chain: Chain, lam: Multipliers, weights: Array, norm: Norm, diagonal: Array | None = None
+) -> Proof:
     """Proves the bound that multipliers imply.
 
     Args:
@@ -69,7 +71,9 @@ def certify(chain: Chain, lam: Multipliers, weights: Array, norm: Norm, diagonal
     return Proof(math.sqrt(square) * ROUND_UP, lam)
 
 
-def repaired(chain: Chain, lam: Multipliers, weights: Array, norm: Norm, diagonal: Array | None = None) -> Proof:
+def repaired(
+    chain: Chain, lam: Multipliers, weights: Array, norm: Norm, diagonal: Array | None = None
+) -> Proof:
     """As :func:`certify`; infeasible multipliers are enlarged a little, then more.
 
     Raises:
@@ -89,7 +93,9 @@ def terminal(c: Matrix, weights: Array) -> Array:
     q = (root.value.T * weights) @ root.value
     n = c.shape[0]
     error = 2 * c.slip + FLOAT64.gamma(n + 4)
-    row = error * (c.size.T @ (weights * (c.size @ np.ones(c.shape[1])))) * FLOAT64.slack(2 * max(c.shape) + 8)
+    row = (
+        error * (c.size.T @ (weights * (c.size @ np.ones(c.shape[1])))) * FLOAT64.slack(2 * max(c.shape) + 8)
+    )
     q = (q + q.T) / 2
     # the sum below is rounded once more
     return q + np.diag(row + 4 * FLOAT64.u * (np.abs(np.diag(q)) + row) + np.finfo(float).tiny)
@@ -119,7 +125,9 @@ def proved_step(step: Step, lam: Array, q: Array) -> Array:
             continue
         before = hqh[:n, :n] + b @ cho_solve(factor, b.T)
         before = (before + before.T) / 2
-        t_s = _powers(np.maximum(np.diag(before), 1e-30 * max(float(np.max(np.diag(before), initial=0.0)), 1e-250)))
+        t_s = _powers(
+            np.maximum(np.diag(before), 1e-30 * max(float(np.max(np.diag(before), initial=0.0)), 1e-250))
+        )
         before += np.diag(2 * margin / t_s**2)
         t = np.concatenate([t_s, t_w])
         whole = -hqh

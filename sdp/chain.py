@@ -32,13 +32,13 @@ class Step:
 
     Attributes:
         f: ``n_k n_{k-1}``; g: ``n_k m``; d: ``m n_{k-1}``.
-        names: what the ``m`` elements belong to, ``(source node, element's number there)``.
+        names: what the ``m`` elements belong to, ``(id of the graph's node, element's number there)``.
     """
 
     f: Matrix
     g: Matrix
     d: Matrix
-    names: tuple[tuple[str, int], ...] = ()
+    names: tuple[tuple[int, int], ...] = ()
 
     @property
     def width(self) -> int:
@@ -167,3 +167,9 @@ def divided(chain: Chain, flat: Array) -> Multipliers:
     """One vector per step."""
     ends = np.cumsum([s.width for s in chain.steps])[:-1] if chain.steps else []
     return list(np.split(flat, ends)) if chain.steps else []
+
+
+def compressed(x: Array) -> Array:
+    """A square matrix with the same ``X X'``: from L2, dx enters by X dx only."""
+    lower: Array = np.linalg.qr(np.ascontiguousarray(x.T), mode="r").T  # pyright: ignore[reportAttributeAccessIssue]
+    return lower

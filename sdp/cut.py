@@ -73,7 +73,9 @@ def _smallest(graph: Graph, level: Sequence[int], k: int, sources: Sequence[int]
         if node in sources:
             arcs.append((2 * n, 2 * i, _NO_LIMIT))
         else:
-            arcs.extend((2 * number[j] + 1, 2 * i, _NO_LIMIT) for j in set(graph.nodes[node].inputs) if j in number)
+            arcs.extend(
+                (2 * number[j] + 1, 2 * i, _NO_LIMIT) for j in set(graph.nodes[node].inputs) if j in number
+            )
         if node in wanted:
             arcs.append((2 * i + 1, 2 * n + 1, _NO_LIMIT))
     rows, columns, capacities = np.array(arcs, dtype=np.int32).T

@@ -1,8 +1,9 @@
 """Closed forms of ECLipsE: multipliers layer by layer, no optimisation.
 
-The LipSDP matrix is factorised block by block; each layer's multipliers are chosen as soon as what comes before
-is known. ECLipsE-Fast takes one number per layer. Any ``T >= W M^-1 W'`` gives valid multipliers ``2 T^-1``; the
-scaled diagonal ``s diag(R)`` with ``s = lambda_max(D^-1/2 R D^-1/2)`` is as good or better on average.
+The LipSDP matrix is factorised block by block; each layer's multipliers are chosen as soon as what comes
+before is known. ECLipsE-Fast takes one number per layer. Any ``T >= W M^-1 W'`` gives valid multipliers ``2
+T^-1``; the scaled diagonal ``s diag(R)`` with ``s = lambda_max(D^-1/2 R D^-1/2)`` is as good or better on
+average.
 
 Reference: Xu, Sivaranjani 2024 (arXiv 2404.04375), section 4; Syed, Hu 2025 (arXiv 2503.14297).
 """

@@ -1,13 +1,13 @@
 """A first-order method on the multipliers alone, for networks too large for :mod:`sdp.interior`.
 
 Works on theta = log lam. The bound is the largest eigenvalue of ``P = X' Q_0 X`` (from L2), smoothed over the
-leading eigenvectors. By the envelope theorem its derivative needs no differentiation of the recursion: along the
-maximising run ``w_k = gain_k s_{k-1}`` that starts at an eigenvector,
+leading eigenvectors. By the envelope theorem its derivative needs no differentiation of the recursion: along
+the maximising run ``w_k = gain_k s_{k-1}`` that starts at an eigenvector,
 
     d rho / d lam_i = 2 w_i (v_i - w_i).
 
-One iteration is one backward sweep and a few vectors forward: linear in depth. Every iterate is feasible, hence
-proves a bound; where a step would leave the feasible set it is halved.
+One iteration is one backward sweep and a few vectors forward: linear in depth. Every iterate is feasible,
+hence proves a bound; where a step would leave the feasible set it is halved.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bounds.graph import Array
-from sdp.chain import Chain, Infeasible, Multipliers, Sweep, backward, concatenated, divided
+from sdp.chain import Chain, Infeasible, Multipliers, Sweep, backward, compressed, concatenated, divided
 from sdp.objective import Norm
 
 LEADING = 8  # eigenvectors in the smoothed maximum
@@ -45,7 +45,7 @@ def descend(
     """
     x = chain.x.value
     if norm is Norm.TWO and x.shape[1] > x.shape[0]:
-        x = np.linalg.qr(x.T, mode="r").T
+        x = compressed(x)
     theta = np.log(concatenated(start))
     best_value, gradient = _value(chain, x, divided(chain, np.exp(theta)), last, norm)
     best, rate = theta, RATE

@@ -2,7 +2,8 @@
 
 An element with slopes in [alpha, beta] is ``w = alpha v + (beta - alpha) w'`` with slopes of w' in [0, 1], so
 alpha goes into the linear part; elements with alpha = beta are linear and vanish. A product ``x y`` has
-increments ``y1 dx + x2 dy``: two elements, each with the other operand's range as its slopes (needs a region).
+increments ``y1 dx + x2 dy``: two elements, each with the other operand's range as its slopes (needs a
+region).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def read_chain(graph: Graph, ranges: Ranges | None = None) -> Chain:
 
 def chain_of(graph: Graph) -> Chain:
     """Prepares and reads a graph; the bound is global."""
-    return read_chain(prepare(graph))
+    return read_chain(prepare(graph).graph)
 
 
 class _Reader:
@@ -83,7 +84,10 @@ class _Reader:
         delta[np.concatenate([e.beta == e.alpha for e in parts])] = 0.0
         delta[(alpha == 0) & (np.concatenate([e.beta for e in parts]) == 1)] = 1.0
         outgoing = self.between(state, after, self._seeds(parts, width))
-        whole_f, whole_g = outgoing.columns(np.arange(width)), outgoing.columns(np.arange(width, width + count))
+        whole_f, whole_g = (
+            outgoing.columns(np.arange(width)),
+            outgoing.columns(np.arange(width, width + count)),
+        )
         moved = np.flatnonzero(alpha)
         if len(moved):
             whole_f = whole_f + whole_g.columns(moved).scaled_columns(alpha[moved]) @ v.rows(moved)
@@ -91,7 +95,7 @@ class _Reader:
         g = whole_g.columns(live)
         if not np.all(delta[live] == 1):
             g = g.scaled_columns(delta[live])
-        names = [(self.graph.nodes[e.target].source, i) for e in parts for i in range(len(e.alpha))]
+        names = [(e.target, i) for e in parts for i in range(len(e.alpha))]
         return Step(whole_f, g, v.rows(live), tuple(names[i] for i in live))
 
     def _elements(self, node: Node) -> list[_Elements]:
@@ -102,7 +106,9 @@ class _Reader:
             return [_Elements(operand, node.id, *slope_range(node, lo, hi))]
         left, right = node.inputs
         if left not in self.ranges or right not in self.ranges:
-            detail = "a product of two tensors has no Lipschitz constant on an unbounded domain; give a region"
+            detail = (
+                "a product of two tensors has no Lipschitz constant on an unbounded domain; give a region"
+            )
             raise ModelUnsupported("product", node.source, detail)
         found: list[_Elements] = []
         for operand, other in ((left, right), (right, left)):
@@ -139,9 +145,11 @@ class _Reader:
             known[i] = _unit(columns, size[i], tuple(set(starts)))
         for i in self._needed(targets, known):
             known[i] = self._apply(self.graph.nodes[i], known)
-        values, sizes = ([known[i][j].T for i in targets] for j in (0, 1))
+        values, sizes = [known[i][0].T for i in targets], [known[i][1].T for i in targets]
         slip = max((known[i][2] for i in targets), default=0.0)
-        return Matrix(np.ascontiguousarray(np.concatenate(values)), np.ascontiguousarray(np.concatenate(sizes)), slip)
+        return Matrix(
+            np.ascontiguousarray(np.concatenate(values)), np.ascontiguousarray(np.concatenate(sizes)), slip
+        )
 
     def _needed(self, targets: Sequence[int], known: Mapping[int, object]) -> list[int]:
         found: set[int] = set()
@@ -157,7 +165,9 @@ class _Reader:
             stack.extend(j for j in node.inputs if j not in known)
         return sorted(found)
 
-    def _apply(self, node: Node, known: Mapping[int, tuple[Array, Array, float]]) -> tuple[Array, Array, float]:
+    def _apply(
+        self, node: Node, known: Mapping[int, tuple[Array, Array, float]]
+    ) -> tuple[Array, Array, float]:
         """One affine node on rows: value, magnitudes, slip."""
         operands = [known[i] for i in node.inputs]
         if node.op is Op.RESHAPE:

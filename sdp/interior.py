@@ -1,6 +1,7 @@
 """An interior-point method on the multipliers alone: the optimum of LipSDP-neuron without an SDP solver.
 
-Minimises ``tau obj - log det Z`` by Newton's method for growing tau. In the joint increments xi = (dx, w_1..w_l)
+Minimises ``tau obj - log det Z`` by Newton's method for growing tau. In the joint increments xi = (dx,
+w_1..w_l)
 
     Z = M_in - (C T)'(C T) + sum_i lam_i (e_i b_i' + b_i e_i'),   b_i = e_i - d_i,
 
@@ -24,7 +25,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 
 from bounds.graph import Array
-from sdp.chain import Chain, Multipliers, backward, concatenated, divided, largest
+from sdp.chain import Chain, Multipliers, backward, compressed, concatenated, divided, largest
 from sdp.objective import Norm
 
 GROWTH = 8.0  # of tau, from one centre to the next
@@ -105,7 +106,7 @@ def joint_form(chain: Chain, start: Multipliers, last: Array, norm: Norm) -> Joi
     x = chain.x.value
     diagonal = norm is Norm.INF
     if not diagonal and x.shape[1] > x.shape[0]:
-        x = np.linalg.qr(x.T, mode="r").T  # dx enters by X dx only: X X' is what counts
+        x = compressed(x)
     r, n = x.shape[1], chain.elements
     dim = r + n
     t = np.zeros((x.shape[0], dim))
@@ -119,7 +120,11 @@ def joint_form(chain: Chain, start: Multipliers, last: Array, norm: Norm) -> Joi
         at += step.width
     scale = concatenated(start)
     p = x.T @ backward(chain, start, last).q[0] @ x
-    unit = 2 * (np.abs(p).sum(1) + 1e-12 * np.abs(p).max(initial=1e-300)) if diagonal else np.array([2 * largest(p)])
+    unit = (
+        2 * (np.abs(p).sum(1) + 1e-12 * np.abs(p).max(initial=1e-300))
+        if diagonal
+        else np.array([2 * largest(p)])
+    )
     unit = np.maximum(unit, 1e-300)
     inverse = 1 / np.sqrt(np.concatenate([np.broadcast_to(unit, r), scale]))
     rows *= np.sqrt(scale)[:, None] * inverse

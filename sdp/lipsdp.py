@@ -46,7 +46,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def solve(  # noqa: PLR0913 - a problem and how to solve it
+def solve(
     chain: Chain, start: Multipliers, last: Array, norm: Norm, *, per_element: bool, solver: str
 ) -> Multipliers:
     """Multipliers from a general solver.

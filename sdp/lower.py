@@ -1,7 +1,7 @@
 """Sampled lower bounds: the largest Jacobian norm found, by sampling at several scales and climbing.
 
-Jacobians are taken where the network is differentiable (almost surely at random points); their norms are what a
-Lipschitz constant cannot be below, up to the rounding of computing them.
+Jacobians are taken where the network is differentiable (almost surely at random points); their norms are
+what a Lipschitz constant cannot be below, up to the rounding of computing them.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def _inside(x: Array, region: Region | None) -> Array:
 
 
 def _norms(jacobians: Jacobians, x: Array, pair: Pair) -> Array:
-    piece = max(1, BATCH_ENTRIES // (len(jacobians.rows) * jacobians.plan.input_size + sum(jacobians.plan.sizes)))
+    piece = max(
+        1, BATCH_ENTRIES // (len(jacobians.rows) * jacobians.plan.input_size + sum(jacobians.plan.sizes))
+    )
     found: list[float] = []
     for start in range(0, len(x), piece):
         found.extend(_norm(j, pair) for j in jacobians.at(x[start : start + piece]))

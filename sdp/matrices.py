@@ -1,7 +1,7 @@
 """Matrices that know how far they may be from the true ones.
 
-``|true - value| <= slip * size`` and ``|true|, |value| <= size``, elementwise: ``size`` is the same product with
-absolute values, ``slip`` one number that grows with every rounding (Higham 2002, section 3.5).
+``|true - value| <= slip * size`` and ``|true|, |value| <= size``, elementwise: ``size`` is the same product
+with absolute values, ``slip`` one number that grows with every rounding (Higham 2002, section 3.5).
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def _lipsdp(per_element: bool, solver: str) -> Method:
     def method(problem: Problem) -> Found:
         start = starting_multipliers(problem.chain, problem.last)
         return Found(
-            lipsdp.solve(problem.chain, start, problem.last, problem.norm, per_element=per_element, solver=solver)
+            lipsdp.solve(
+                problem.chain, start, problem.last, problem.norm, per_element=per_element, solver=solver
+            )
         )
 
     return method
@@ -124,7 +126,10 @@ def choose(problem: Problem) -> tuple[str, str]:
     if problem.norm is Norm.ONE:
         return "first-order", "from L1 there is no interior-point form yet"
     if count + own <= INTERIOR_LIMIT:
-        return "interior", f"{count} elements and {own} inputs fit one Newton system: the optimum of LipSDP-neuron"
+        return (
+            "interior",
+            f"{count} elements and {own} inputs fit one Newton system: the optimum of LipSDP-neuron",
+        )
     return "first-order", f"{count} elements and {own} inputs are too many for one Newton system"
 
 

@@ -7,6 +7,8 @@ rectifier per pair: the importer writes ``max(a, b)`` with ``relu(a - b)`` and `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -22,16 +24,36 @@ Form: TypeAlias = dict[int, Fraction]
 MAX_TERMS = 16  # longer combinations are nodes of their own
 
 
-def prepare(graph: Graph) -> Graph:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A rewritten graph.
+
+    Attributes:
+        graph: the new graph.
+        origin: node id there -> id of the rectifier or scalar node of the old graph that it stands for.
+        merged: old rectifier that vanished -> the old one it is expressed by, and the sign of its operand.
+    """
+
+    graph: Graph
+    origin: Mapping[int, int]
+    merged: Mapping[int, tuple[int, int]]
+
+
+def prepare(graph: Graph) -> Prepared:
     """Merges equal nodes, and rectifiers of equal or opposite operands."""
-    return drop_dead(Rewriter(graph).run(_Merger().emit))[0]
+    merger, rewriter = _Merger(), Rewriter(graph)
+    slim, kept = drop_dead(rewriter.run(merger.emit))
+    origin = {kept[new]: old for new, old in merger.origin.items() if new in kept}
+    return Prepared(slim, origin, merger.merged)
 
 
 class _Merger:
     def __init__(self) -> None:
         self.seen: dict[Any, int] = {}
         self.forms: dict[int, Form] = {}
-        self.rectified: dict[frozenset[tuple[int, Fraction]], tuple[int, int]] = {}
+        self.rectified: dict[frozenset[tuple[int, Fraction]], int] = {}
+        self.origin: dict[int, int] = {}
+        self.merged: dict[int, tuple[int, int]] = {}
 
     def emit(self, rewriter: Rewriter, node: Node) -> int:
         """Puts the node, or finds one that has its value."""
@@ -42,6 +64,7 @@ class _Merger:
         if node.op is Op.INPUT or key not in self.seen:
             new = rewriter.put(node, inputs)
             self.seen[key] = new
+            self.origin[new] = node.id
             self.forms[new] = self._form(node, new, inputs)
         return self.seen[key]
 
@@ -49,24 +72,23 @@ class _Merger:
         form = self.forms[operand]
         same = self.rectified.get(_key(form, 1))
         opposite = self.rectified.get(_key(form, -1))
+        found = same if same is not None else opposite
+        if found is None:
+            new = rewriter.put(node, (operand,))
+            self.rectified[_key(form, 1)] = new
+            self.origin[new] = node.id
+            self.forms[new] = {new: Fraction(1)}
+            return new
+        self.merged[node.id] = self.origin[found], 1 if same is not None else -1
+        value = found
+        if rewriter.nodes[found].shape != node.shape:
+            value = _put(rewriter, node, Op.RESHAPE, (found,), {})
+            self.forms[value] = self.forms[found]
         if same is not None:
-            value = same[0]
-            if rewriter.nodes[value].shape == node.shape:
-                return value
-            new = _put(rewriter, node, Op.RESHAPE, (value,), {})
-            self.forms[new] = self.forms[value]
-            return new
-        if opposite is not None:
-            value = opposite[0]
-            if rewriter.nodes[value].shape != node.shape:
-                value = _put(rewriter, node, Op.RESHAPE, (value,), {})
-            coefficients = {"coefficients": np.array([1.0, 1.0])}
-            new = _put(rewriter, node, Op.ADD, (value, operand), coefficients)
-            self.forms[new] = {opposite[0]: Fraction(1)} | form
-            return new
-        new = rewriter.put(node, (operand,))
-        self.rectified[_key(form, 1)] = (new, operand)
-        self.forms[new] = {new: Fraction(1)}
+            return value
+        coefficients = {"coefficients": np.array([1.0, 1.0])}
+        new = _put(rewriter, node, Op.ADD, (value, operand), coefficients)
+        self.forms[new] = {found: Fraction(1)} | form
         return new
 
     def _form(self, node: Node, new: int, inputs: tuple[int, ...]) -> Form:
@@ -84,7 +106,12 @@ class _Merger:
             return total if 0 < len(total) <= MAX_TERMS else own
         if node.op is Op.SCALE:
             scale = np.asarray(node.params["scale"])
-            if not np.any(node.params["shift"]) and scale.size and np.all(scale == scale.flat[0]) and scale.flat[0]:
+            if (
+                not np.any(node.params["shift"])
+                and scale.size
+                and np.all(scale == scale.flat[0])
+                and scale.flat[0]
+            ):
                 factor = Fraction(float(scale.flat[0]))
                 return {k: c * factor for k, c in self.forms[inputs[0]].items()}
         return own

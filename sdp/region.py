@@ -41,7 +41,12 @@ class Region:
     def checked(self, inputs: int) -> Region:
         """The same with flat float64 ends; refuses what is no box for a network of so many inputs."""
         lo, hi = (np.asarray(v, dtype=np.float64).reshape(-1) for v in (self.lo, self.hi))
-        if not (lo.size == hi.size == inputs and np.isfinite(lo).all() and np.isfinite(hi).all() and (lo <= hi).all()):
+        if not (
+            lo.size == hi.size == inputs
+            and np.isfinite(lo).all()
+            and np.isfinite(hi).all()
+            and (lo <= hi).all()
+        ):
             raise BadInput(f"the region must be two finite ends lo <= hi for each of {inputs} inputs")
         return replace(self, lo=lo, hi=hi)
 

@@ -1,8 +1,8 @@
 """Slope ranges: rigorous bounds on every difference quotient of an elementwise step.
 
 ``alpha (z1 - z2)^2 <= (f(z1) - f(z2)) (z1 - z2) <= beta (z1 - z2)^2`` for all z1, z2 of an interval. For a
-continuous, piecewise differentiable f these are the bounds of its derivative, which the scalar engine encloses.
-Infinite ends stand for operands of magnitude up to 1e100.
+continuous, piecewise differentiable f these are the bounds of its derivative, which the scalar engine
+encloses. Infinite ends stand for operands of magnitude up to 1e100.
 """
 
 from __future__ import annotations
