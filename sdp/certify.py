@@ -30,6 +30,8 @@ from sdp.objective import Norm
 TRIES = 8  # each with a margin 8 times the last one's
 GROW = 8.0
 ROUND_UP = 1 + 2.0**-50
+# coordinates of a smaller share are scaled like this one: rounding may make their entries negative
+FLAT = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,8 @@ def proved_step(step: Step, lam: Array, q: Array) -> Array:
             continue
         before = hqh[:n, :n] + b @ cho_solve(factor, b.T)
         before = (before + before.T) / 2
-        t_s = _powers(
-            np.maximum(np.diag(before), 1e-30 * max(float(np.max(np.diag(before), initial=0.0)), 1e-250))
-        )
+        top = max(float(np.max(np.diag(before), initial=0.0)), 1e-250)
+        t_s = _powers(np.maximum(np.diag(before), FLAT * top))
         before += np.diag(2 * margin / t_s**2)
         t = np.concatenate([t_s, t_w])
         whole = -hqh

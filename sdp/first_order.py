@@ -13,6 +13,7 @@ hence proves a bound; where a step would leave the feasible set it is halved.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from bounds.graph import Array
 from sdp.chain import Chain, Infeasible, Multipliers, Sweep, backward, compressed, concatenated, divided
 from sdp.objective import Norm
 
-LEADING = 8  # eigenvectors in the smoothed maximum
-SHARPNESS = 50.0  # of the smoothed maximum, relative to its value
+LEADING = 16  # eigenvectors in the smoothed maximum
+SHARPNESS = (40.0, 200.0, 1000.0)  # of the smoothed maximum, relative to its value, one stage after the other
 RATE, DECAY = 0.1, 0.9
 SMALLEST_RATE = 1e-3
 
@@ -32,7 +33,7 @@ def descend(
     last: Array,
     norm: Norm,
     *,
-    iterations: int = 200,
+    iterations: int = 400,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Multipliers:
     """The best multipliers found from feasible ones (Adam; Kingma, Ba 2015).
@@ -40,15 +41,41 @@ def descend(
     Args:
         chain, start, last: as for :func:`sdp.chain.backward`.
         norm: of the inputs.
-        iterations: at most.
+        iterations: at most, in each stage.
         should_stop: polled every iteration.
     """
     x = chain.x.value
     if norm is Norm.TWO and x.shape[1] > x.shape[0]:
         x = compressed(x)
-    theta = np.log(concatenated(start))
-    best_value, gradient = _value(chain, x, divided(chain, np.exp(theta)), last, norm)
+    best, best_value = concatenated(start), np.inf
+    for sharpness in SHARPNESS:
+        objective = _Objective(chain, x, last, norm, sharpness)
+        best, best_value = _stage(objective, best, best_value, iterations, should_stop)
+    return divided(chain, best)
+
+
+@dataclass(frozen=True, slots=True)
+class _Objective:
+    """The bound (squared) at theta, and the gradient of its smoothed logarithm."""
+
+    chain: Chain
+    x: Array
+    last: Array
+    norm: Norm
+    sharpness: float
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        return _value(self, divided(self.chain, np.exp(theta)))
+
+
+def _stage(
+    objective: _Objective, start: Array, value: float, iterations: int, should_stop: Callable[[], bool]
+) -> tuple[Array, float]:
+    """Adam from multipliers ``start`` of a known value; the best multipliers and their value."""
+    theta = np.log(start)
     best, rate = theta, RATE
+    now, gradient = objective(theta)
+    best_value = min(value, now)
     first, second = np.zeros_like(theta), np.zeros_like(theta)
     for t in range(1, iterations + 1):
         if should_stop() or rate < SMALLEST_RATE:
@@ -57,36 +84,36 @@ def descend(
         second = 0.99 * second + 0.01 * gradient**2
         move = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.99**t)) + 1e-12)
         try:
-            value, gradient = _value(chain, x, divided(chain, np.exp(theta - rate * move)), last, norm)
+            now, gradient = objective(theta - rate * move)
         except Infeasible:
             theta, rate = best, rate / 2
-            value, gradient = _value(chain, x, divided(chain, np.exp(theta)), last, norm)
+            now, gradient = objective(theta)
             first[:] = 0
             continue
         theta = theta - rate * move
-        if value < best_value:
-            best_value, best = value, theta
+        if now < best_value:
+            best_value, best = now, theta
         else:
             rate *= DECAY
-    return divided(chain, np.exp(best))
+    return np.exp(best), best_value
 
 
-def _value(chain: Chain, x: Array, lam: Multipliers, last: Array, norm: Norm) -> tuple[float, Array]:
-    """The bound (squared) and the gradient of its smoothed logarithm in theta."""
+def _value(at: _Objective, lam: Multipliers) -> tuple[float, Array]:
+    chain, x, last, norm = at.chain, at.x, at.last, at.norm
     sweep = backward(chain, lam, last)
     p = x.T @ sweep.q[0] @ x
     if norm is Norm.TWO:
         values, vectors = np.linalg.eigh(p)
         values, vectors = values[-LEADING:], vectors[:, -LEADING:]
         top = float(values[-1])
-        weights = np.exp(SHARPNESS * (values / top - 1))
+        weights = np.exp(at.sharpness * (values / top - 1))
         weights /= weights.sum()
     else:  # from L1: the largest diagonal entry; from L-infinity: its trace as a stand-in for sum(mu)
         diagonal = np.diag(p)
         top = float(diagonal.max() if norm is Norm.ONE else diagonal.sum())
         pick = np.argsort(-diagonal)[: LEADING if norm is Norm.ONE else len(p)]
         vectors = np.eye(len(p))[:, pick]
-        weights = np.exp(SHARPNESS * (diagonal[pick] / top - 1)) if norm is Norm.ONE else np.ones(len(pick))
+        weights = np.exp(at.sharpness * (diagonal[pick] / top - 1)) if norm is Norm.ONE else np.ones(len(pick))
         weights /= weights.sum() if norm is Norm.ONE else 1.0
     if not (np.isfinite(top) and top > 0):
         raise Infeasible

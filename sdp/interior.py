@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, lapack, solve_triangular
 
 from bounds.graph import Array
 from sdp.chain import Chain, Multipliers, backward, compressed, concatenated, divided, largest
@@ -33,6 +33,7 @@ CENTERED = 0.5  # Newton decrement at which a centre is good enough
 REACH = 0.6  # share of the way to the boundary: from very near it Newton only doubles the distance each step
 NEWTON_STEPS = 50  # for one centre
 ROUNDS = 40
+EXACT_SEARCH = 400  # dimension up to which eigenvalues for the line search are cheap
 # price of a scaled multiplier, whatever tau: without it those of dead elements grow for ever
 PRICE = 0.01
 
@@ -48,6 +49,7 @@ class Joint:
         scale: ``N``, the starting multipliers; lam = scale * variable.
         unit: the input part's starting value(s), obj = unit * variable.
         diagonal: the input part has one variable per coordinate (else one for all).
+        blocks: rows of d, and the columns where they are not zero.
     """
 
     r: int
@@ -56,6 +58,7 @@ class Joint:
     scale: Array
     unit: Array
     diagonal: bool
+    blocks: tuple[tuple[slice, slice], ...]
 
     @property
     def inputs(self) -> int:
@@ -77,12 +80,15 @@ class Joint:
     def derivatives(self, s: Array) -> tuple[Array, Array]:
         """Gradient and Hessian of ``-log det Z`` from ``S = Z^-1``."""
         r, k = self.r, self.inputs
-        b = -self.d
-        b[np.arange(len(b)), r + np.arange(len(b))] += 1.0
-        sb = s @ b.T
-        ee, eb, bb = s[r:, r:], sb[r:], b @ sb
+        n = len(self.d)
+        sb = s[:, r:].copy()
+        for rows, columns in self.blocks:
+            sb[:, rows] -= s[:, columns] @ self.d[rows, columns].T
+        bb = sb[r:].copy()
+        for rows, columns in self.blocks:
+            bb[rows] -= self.d[rows, columns] @ sb[columns]
+        ee, eb = s[r:, r:], sb[r:]
         xe, xb, xx = s[:r, r:], sb[:r], s[:r, :r]
-        n = len(b)
         h = np.empty((k + n, k + n))
         h[k:, k:] = 2 * (ee * bb + eb * eb.T)
         cross = 2 * xe * xb
@@ -113,7 +119,9 @@ def joint_form(chain: Chain, start: Multipliers, last: Array, norm: Norm) -> Joi
     t[:, :r] = x
     rows = np.zeros((n, dim))
     at = 0
+    slices: list[slice] = []
     for step in chain.steps:
+        slices.append(slice(at, at + step.width))
         rows[at : at + step.width] = step.d.value @ t
         t = step.f.value @ t
         t[:, r + at : r + at + step.width] += step.g.value
@@ -129,7 +137,14 @@ def joint_form(chain: Chain, start: Multipliers, last: Array, norm: Norm) -> Joi
     inverse = 1 / np.sqrt(np.concatenate([np.broadcast_to(unit, r), scale]))
     rows *= np.sqrt(scale)[:, None] * inverse
     constant = -(t * inverse).T @ last @ (t * inverse)
-    return Joint(r, rows, (constant + constant.T) / 2, scale, unit, diagonal)
+    blocks = tuple((part, _columns(rows[part])) for part in slices)
+    return Joint(r, rows, (constant + constant.T) / 2, scale, unit, diagonal, blocks)
+
+
+def _columns(rows: Array) -> slice:
+    """The columns in which some row is not zero."""
+    used = np.flatnonzero(np.any(rows, axis=0))
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
 
 
 def optimise(
@@ -172,9 +187,8 @@ def _centre(form: Joint, y: Array, cost: Array, should_stop: Callable[[], bool])
     for _ in range(NEWTON_STEPS):
         if should_stop():
             return y, False
-        factor = cho_factor(form.matrix(y), lower=True)
-        s = cho_solve(factor, np.eye(len(factor[0])))
-        gradient, h = form.derivatives(s)
+        lower = cholesky(form.matrix(y), lower=True)
+        gradient, h = form.derivatives(_inverse(lower))
         gradient += cost
         ridge = 1e-14 * np.diag(h)
         try:
@@ -184,7 +198,8 @@ def _centre(form: Joint, y: Array, cost: Array, should_stop: Callable[[], bool])
         decrement = float(np.sqrt(max(-gradient @ move, 0.0)))
         if not np.isfinite(decrement):
             return y, False
-        y, moved = _line_search(form, y, move, cost, factor[0])
+        search = _exact_search if len(lower) <= EXACT_SEARCH else _backtrack
+        y, moved = search(form, y, move, cost, lower)
         if not moved:
             return y, decrement < 1
         if decrement < CENTERED:
@@ -192,7 +207,7 @@ def _centre(form: Joint, y: Array, cost: Array, should_stop: Callable[[], bool])
     return y, True
 
 
-def _line_search(form: Joint, y: Array, move: Array, cost: Array, lower: Array) -> tuple[Array, bool]:
+def _exact_search(form: Joint, y: Array, move: Array, cost: Array, lower: Array) -> tuple[Array, bool]:
     """The best step along ``move``: -log det along a line is a sum of logarithms of eigenvalues."""
     z = form.matrix(y + move) - form.matrix(y)
     half = solve_triangular(lower, z, lower=True)
@@ -215,3 +230,38 @@ def _line_search(form: Joint, y: Array, move: Array, cost: Array, lower: Array) 
         except LinAlgError:
             t /= 2
     return y, False
+
+
+def _inverse(lower: Array) -> Array:
+    """``(L L')^-1``."""
+    half, _ = lapack.dpotri(lower, lower=1)
+    full = np.tril(half)
+    return full + np.tril(full, -1).T
+
+
+def _value(form: Joint, y: Array, cost: Array) -> float:
+    """``cost y - log det Z``; infinite outside."""
+    try:
+        lower = cholesky(form.matrix(y), lower=True)
+    except LinAlgError:
+        return np.inf
+    return float(cost @ y - 2 * np.log(np.diag(lower)).sum())
+
+
+def _backtrack(form: Joint, y: Array, move: Array, cost: Array, lower: Array) -> tuple[Array, bool]:
+    """The first of 1, 1/2, 1/4, ... that improves and keeps its distance to the boundary; then doubled."""
+    now = float(cost @ y - 2 * np.log(np.diag(lower)).sum())
+    t = 1.0
+    for _ in range(30):
+        found = _value(form, y + t * move, cost)
+        if found < now and np.isfinite(_value(form, y + t / REACH * move, cost)):
+            break
+        t /= 2
+    else:
+        return y, False
+    while t >= 1 and t < 64:
+        more = _value(form, y + 2 * t * move, cost)
+        if not more < found or not np.isfinite(_value(form, y + 2 * t / REACH * move, cost)):
+            break
+        t, found = 2 * t, more
+    return y + t * move, True

@@ -19,8 +19,8 @@ from sdp.matrices import Matrix
 from sdp.objective import Norm
 from sdp.result import Certified
 
-# variables up to which Newton systems of the interior-point method are worth their memory and time
-INTERIOR_LIMIT = 2600
+# size of the joint matrix up to which the interior-point method reaches the optimum within seconds
+INTERIOR_LIMIT = 400
 GREEDY = "greedy"
 PRODUCT = "product"
 

@@ -72,7 +72,9 @@ def opposite(network: Network, number: Mapping[int, int], like: int, node: int, 
     first, second = _form(network, a), _form(network, b)
     if {k: sign * c for k, c in first.items()} != second:
         raise ValueError("its operand is not that of the other, up to the sign")
-    terms = ((like, ()),) if sign == 1 else ((like, ()), (b, ()))
+    # by the other's operand, not its own: nothing else may need that, and states stay small
+    minus = (Scale(np.full(network.nodes[a].size, -1.0)),)
+    terms = ((like, ()),) if sign == 1 else ((like, ()), (a, minus))
     if like > node:
         raise ValueError("it comes before the other")
     nodes = list(network.nodes)
@@ -128,12 +130,32 @@ def _levels(network: Network) -> list[int]:
 
 
 def _state(network: Network, level: Sequence[int], k: int) -> tuple[int, ...]:
-    """Nodes of level k or less that nodes above it read, or that are the output."""
+    """Nodes of level k or less that nodes above it read, or that are the output; none that follows from others.
+
+    A redundant state is sound too, but differences that no two runs have may then spoil the conditioning.
+    """
     found = {network.output} if level[network.output] <= k else set[int]()
     for i, node in enumerate(network.nodes):
         if level[i] > k:
             found.update(j for j in (*node.operands, *(s for s, _ in node.terms)) if level[j] <= k)
+    for i in sorted(found, reverse=True):
+        if _follows(network, i, found - {i}):
+            found.remove(i)
     return tuple(sorted(found))
+
+
+def _follows(network: Network, i: int, known: set[int]) -> bool:
+    """Whether a node is an affine function of ``known`` ones."""
+    stack, seen = [i], set[int]()
+    while stack:
+        j = stack.pop()
+        if j in known or j in seen:
+            continue
+        if network.nodes[j].kind is not Kind.AFFINE:
+            return False
+        seen.add(j)
+        stack.extend(source for source, _ in network.nodes[j].terms)
+    return True
 
 
 def _matrix(

@@ -38,6 +38,7 @@ KEYS = {
 }  # fmt: skip
 NORMS = ("1", "2", "inf")
 ATTEMPTS = 10
+FLAT = 1e-6  # coordinates whose share is smaller are scaled like this one: rounding may make them negative
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ def _back(network: Network, level: Level, lam: Array, q: Array) -> Array:
         before = p[:n, :n] + cross @ solved
         before = (before + before.T) / 2
         top = max(float(np.max(np.diag(before), initial=0.0)), 1e-250)
-        scale_s = _two(np.maximum(np.diag(before), 1e-30 * top))
+        scale_s = _two(np.maximum(np.diag(before), FLAT * top))
         before = before + np.diag(2 * margin / scale_s**2)
         scale = np.concatenate([scale_s, scale_w])
         matrix = -p
