@@ -81,6 +81,8 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> list[dict[str, A
     rows: list[dict[str, Any]] = []
     count: int | None = None
     for method in ("auto", *CHEAP, *(SOLVERS if args.solvers else ())):
+        if rows and rows[0]["method"] == f"auto: {method}":
+            continue
         if method in SOLVERS and (count is None or count > (SCS_LIMIT if "scs" in method else CLARABEL_LIMIT)):
             continue
         sampling = sdp.Sampling(points=48, rounds=20) if method == "auto" else None
