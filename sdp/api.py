@@ -12,11 +12,13 @@ from bounds.errors import BadInput, LimitExceeded, SureboundError
 from bounds.graph import Array, Graph
 from bounds.io.onnx import Model, load
 from sdp.chain import Chain, Infeasible
+from sdp.cut import NONLINEAR
 from sdp.increments import read_chain
 from sdp.lower import Sampling, lower_bound
 from sdp.methods import GREEDY, METHODS, PRODUCT, Problem, choose, solve
 from sdp.objective import Norm, Pair
 from sdp.prepare import prepare
+from sdp.spectral import structured_product
 from sdp.region import Region, ranges_on
 from sdp.result import Certified, LipschitzBound, elements_of
 
@@ -80,11 +82,21 @@ def lipschitz(
     if region is not None:
         region = region.checked(graph.input_size)
     start = time.monotonic()
-    chain = read_chain(graph, None if region is None else ranges_on(graph, region))
-    if rows is not None:
-        rows = _checked_rows(rows, chain.outputs)
-        chain = chain.with_outputs(rows)
-    found, name, notes = _solve(chain, pair, method, start + effort.seconds)
+    ranges = {} if region is None else ranges_on(graph, region)
+    whole = rows is None and pair == Pair(Norm.TWO, Norm.TWO) and method in (AUTO, PRODUCT)
+    try:
+        chain = read_chain(graph, ranges)
+    except LimitExceeded as error:
+        if not whole:
+            raise
+        found, name, notes = [Certified(structured_product(graph, ranges))], PRODUCT, [f"{PRODUCT}: {error}"]
+        count, layout = sum(n.size for n in graph.nodes if n.op in NONLINEAR), None
+    else:
+        count, layout = chain.elements, elements_of(original, prepared, chain) if rows is None else None
+        if rows is not None:
+            rows = _checked_rows(rows, chain.outputs)
+            chain = chain.with_outputs(rows)
+        found, name, notes = _solve(chain, pair, method, start + effort.seconds)
     seconds = time.monotonic() - start
     lower = 0.0
     if effort.sampling is not None:
@@ -99,10 +111,10 @@ def lipschitz(
         pair.inputs.value,
         pair.outputs.value,
         tuple(found),
-        chain.elements,
+        count,
         region is not None,
         tuple(notes),
-        elements_of(original, prepared, chain) if rows is None else None,
+        layout,
     )
 
 

@@ -24,7 +24,7 @@ from sdp.matrices import FLOOR, Matrix
 from sdp.prepare import prepare
 from sdp.slopes import slope_range
 
-LARGEST = 1 << 26  # entries of one matrix (512 MiB)
+LARGEST = 1 << 24  # entries of one matrix
 
 Ranges = Mapping[int, tuple[Array, Array]]
 """Per node id of the *prepared* graph: ``n`` lower and upper ends of its value on the region."""

@@ -167,6 +167,13 @@ def optimise(
         The multipliers, and mu for Norm.INF.
     """
     form = joint_form(chain, start, last, norm)
+    y = follow(form, gap, should_stop)
+    mu = form.unit * y[: form.inputs] if form.diagonal else None
+    return divided(chain, form.scale * y[form.inputs :]), mu
+
+
+def follow(form: Joint, gap: float, should_stop: Callable[[], bool] = lambda: False) -> Array:
+    """The central path from the variables' ones (which must be feasible) to a relative ``gap``."""
     y = np.ones(form.inputs + len(form.scale))
     cost = np.zeros_like(y)
     cost[: form.inputs] = form.unit / form.unit.sum()
@@ -178,8 +185,7 @@ def optimise(
         if not centred or (dim + price @ y) / tau <= gap * float(cost @ y):
             break
         tau *= GROWTH
-    mu = form.unit * y[: form.inputs] if form.diagonal else None
-    return divided(chain, form.scale * y[form.inputs :]), mu
+    return y
 
 
 def _centre(form: Joint, y: Array, cost: Array, should_stop: Callable[[], bool]) -> tuple[Array, bool]:
