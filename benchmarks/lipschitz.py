@@ -1,8 +1,8 @@
 """Lipschitz bounds: every method on the same networks, values proved, times beside.
 
 ``--root DIR`` names a folder with third-party data that is no part of this repository: ``maxmin_mnist/*.mat``
-(MaxMin networks trained by the authors of Pauli et al. 2024, cell ``W``) and ``mnist.npz``. Without it only the
-random networks run.
+(MaxMin networks trained by the authors of Pauli et al. 2024, cell ``W``) and ``mnist.npz``. Without it only
+the random networks run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ CLARABEL_LIMIT, SCS_LIMIT = 60, 160  # elements: beyond, one run takes many minu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the chosen parts and writes results/lipschitz.{json,md}."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, help="folder with maxmin_mnist/ and mnist.npz")
     parser.add_argument("--only", nargs="*", default=[], help="names (or parts of names) of networks")
     parser.add_argument("--solvers", action="store_true", help="also run cvxpy with SCS and Clarabel")
@@ -62,9 +65,15 @@ def networks(root: Path | None, folder: Path, seed: int) -> Iterator[tuple[str, 
             yield f"maxmin-{name}", lambda file=file, name=name: maxmin(file, folder / f"{name}.onnx")
         for widths in ((784, 256, 256, 10), (784, 512, 512, 512, 10)):
             label = "-".join(map(str, widths))
-            yield f"mnist-{label}", lambda w=widths, s=label: train(root / "mnist.npz", w, folder / f"{s}.onnx", seed)
+            yield (
+                f"mnist-{label}",
+                lambda w=widths, s=label: train(root / "mnist.npz", w, folder / f"{s}.onnx", seed),
+            )
     deep = (784, *[256] * 100, 10)
-    yield "random-100x256", lambda: dense([gaussian(rng, *p) for p in zip(deep[1:], deep, strict=False)], folder / "d.onnx")
+    yield (
+        "random-100x256",
+        lambda: dense([gaussian(rng, *p) for p in zip(deep[1:], deep, strict=False)], folder / "d.onnx"),
+    )
     for depth in (10, 20, 40):
         widths = (64, *[64] * depth, 10)
         yield (
@@ -83,7 +92,9 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> list[dict[str, A
     for method in ("auto", *CHEAP, *(SOLVERS if args.solvers else ())):
         if rows and rows[0]["method"] == f"auto: {method}":
             continue
-        if method in SOLVERS and (count is None or count > (SCS_LIMIT if "scs" in method else CLARABEL_LIMIT)):
+        if method in SOLVERS and (
+            count is None or count > (SCS_LIMIT if "scs" in method else CLARABEL_LIMIT)
+        ):
             continue
         sampling = sdp.Sampling(points=48, rounds=20) if method == "auto" else None
         start = time.monotonic()
@@ -91,7 +102,12 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> list[dict[str, A
             effort = sdp.Effort(seconds=args.seconds, sampling=sampling, seed=args.seed)
             bound = sdp.lipschitz(path, method=method, effort=effort)
         except SureboundError as error:
-            row = {"network": name, "method": method, "error": str(error), "seconds": time.monotonic() - start}
+            row = {
+                "network": name,
+                "method": method,
+                "error": str(error),
+                "seconds": time.monotonic() - start,
+            }
         else:
             count = bound.elements
             row = {
@@ -112,7 +128,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
         "# Lipschitz bounds\n",
-        "Every upper bound is proved, rounding included. `published` and `target` are for L2 (see the script).\n",
+        "Every upper bound is proved, rounding included. `published` and `target` are for L2.\n",
         "| network | method | upper | sampled lower | ratio to lower | seconds | published | target |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -120,12 +136,16 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         key = row["network"].removeprefix("maxmin-")
         if "error" in row:
-            lines.append(f"| {row['network']} | {row['method']} | error: {row['error']} | | | {row['seconds']:.1f} | | |")
+            lines.append(
+                f"| {row['network']} | {row['method']} | error: {row['error']} "
+                f"| | | {row['seconds']:.1f} | | |"
+            )
             continue
         lower[row["network"]] = max(lower.get(row["network"], 0.0), row["lower"])
         low = lower[row["network"]]
         lines.append(
-            f"| {row['network']} | {row['method']} | {row['upper']:.6g} | {low:.5g} | {row['upper'] / low:.4g} "
+            f"| {row['network']} | {row['method']} | {row['upper']:.6g} "
+            f"| {low:.5g} | {row['upper'] / low:.4g} "
             f"| {row['seconds']:.1f} | {PUBLISHED.get(key, '')} | {TARGET.get(key, '')} |"
         )
     return "\n".join(lines) + "\n"
@@ -217,7 +237,7 @@ def train(file: Path, widths: Sequence[int], out: Path, seed: int) -> Path:
     x = torch.tensor(data["x_train"].reshape(-1, widths[0]) / 255.0, dtype=torch.float32)
     y = torch.tensor(data["y_train"].astype(np.int64))
     layers: list[Any] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers[:-1])
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -229,14 +249,18 @@ def train(file: Path, widths: Sequence[int], out: Path, seed: int) -> Path:
             torch.nn.functional.cross_entropy(net(x[pick]), y[pick]).backward()
             optimiser.step()
     with torch.no_grad():
-        right = (net(torch.tensor(data["x_test"].reshape(-1, widths[0]) / 255.0, dtype=torch.float32)).argmax(1))
+        right = net(torch.tensor(data["x_test"].reshape(-1, widths[0]) / 255.0, dtype=torch.float32)).argmax(
+            1
+        )
         accuracy = float((right.numpy() == data["y_test"]).mean())
     print(f"trained {widths}: test accuracy {accuracy:.4f}", file=sys.stderr)
     linear = [m for m in net if isinstance(m, torch.nn.Linear)]
     return dense([m.weight.detach().numpy() for m in linear], out, [m.bias.detach().numpy() for m in linear])
 
 
-def save(nodes: Sequence[Any], stored: Sequence[Any], x: str, ins: Sequence[int], outs: Sequence[int], out: Path) -> Path:
+def save(
+    nodes: Sequence[Any], stored: Sequence[Any], x: str, ins: Sequence[int], outs: Sequence[int], out: Path
+) -> Path:
     """Writes the file."""
     graph = helper.make_graph(
         list(nodes),

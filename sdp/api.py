@@ -18,9 +18,9 @@ from sdp.lower import Sampling, lower_bound
 from sdp.methods import GREEDY, METHODS, PRODUCT, Problem, choose, solve
 from sdp.objective import Norm, Pair
 from sdp.prepare import prepare
-from sdp.spectral import structured_product
 from sdp.region import Region, ranges_on
 from sdp.result import Certified, LipschitzBound, elements_of
+from sdp.spectral import structured_product
 
 AUTO = "auto"
 NAMES = (AUTO, PRODUCT, *METHODS)

@@ -113,7 +113,9 @@ def _value(at: _Objective, lam: Multipliers) -> tuple[float, Array]:
         top = float(diagonal.max() if norm is Norm.ONE else diagonal.sum())
         pick = np.argsort(-diagonal)[: LEADING if norm is Norm.ONE else len(p)]
         vectors = np.eye(len(p))[:, pick]
-        weights = np.exp(at.sharpness * (diagonal[pick] / top - 1)) if norm is Norm.ONE else np.ones(len(pick))
+        weights = (
+            np.exp(at.sharpness * (diagonal[pick] / top - 1)) if norm is Norm.ONE else np.ones(len(pick))
+        )
         weights /= weights.sum() if norm is Norm.ONE else 1.0
     if not (np.isfinite(top) and top > 0):
         raise Infeasible

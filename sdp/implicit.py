@@ -1,7 +1,7 @@
 """Networks defined by an equation: deep equilibrium models and neural differential equations.
 
-Slopes are in [0, 1] (scale other activations first). Both are the joint matrix inequality of :mod:`sdp.interior` with
-rows of v that may depend on w itself, solved there and proved here as one matrix.
+Slopes are in [0, 1] (scale other activations first). Both are the joint matrix inequality of
+:mod:`sdp.interior` with rows of v that may depend on w itself, solved there and proved here as one matrix.
 
 Reference: Pauli et al. 2024 (equilibrium networks); Fazlyab et al. 2019.
 """
@@ -33,8 +33,8 @@ class Implicit:
 def well_posed(w: Array, multipliers: Array) -> bool:
     """Whether ``2 L - L W - W' L > 0`` is proved for ``L = diag(multipliers)``.
 
-    Then ``z = phi(W z + u)`` has exactly one solution for every u and every phi with slopes in [0, 1] (Winston, Kolter
-    2020, theorem 1; Revay et al. 2020).
+    Then ``z = phi(W z + u)`` has exactly one solution for every u and every phi with slopes in [0, 1]
+    (Winston, Kolter 2020, theorem 1; Revay et al. 2020).
     """
     lw = multipliers[:, None] * w
     # a little less than 2 L, so that semidefinite here is definite there
@@ -70,10 +70,13 @@ def equilibrium(w: Array, u: Array, out: Array) -> Implicit:
 
 
 def one_sided(w: Array, g: Array) -> Implicit:
-    """rho with ``|z1(t) - z2(t)| <= exp(rho t) |z1(0) - z2(0)|`` for ``z' = G phi(W z + b)``; may be negative.
+    """rho with ``|z1(t) - z2(t)| <= exp(rho t) |z1(0) - z2(0)|`` for ``z' = G phi(W z + b)``.
 
     Args:
         w: ``m n``; g: ``n m``.
+
+    Returns:
+        The rate, which may be negative (contraction).
     """
     w, g = (np.asarray(m, dtype=np.float64) for m in (w, g))
     m, n = w.shape

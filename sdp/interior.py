@@ -240,7 +240,7 @@ def _exact_search(form: Joint, y: Array, move: Array, cost: Array, lower: Array)
 
 def _inverse(lower: Array) -> Array:
     """``(L L')^-1``."""
-    half, _ = lapack.dpotri(lower, lower=1)
+    half, _ = lapack.dpotri(lower, lower=1)  # pyright: ignore[reportAttributeAccessIssue]
     full = np.tril(half)
     return full + np.tril(full, -1).T
 

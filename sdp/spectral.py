@@ -1,8 +1,8 @@
 """Products of norms, node by node, for networks whose steps are too large to be matrices; L2 to L2.
 
-Convolutions stay kernels. On the infinite grid a convolution's Gram operator is again one, with kernel G; zero
-padding restricts it to a part of the grid, which only lowers the norm. For every t, with ``|.|`` the largest sum of
-magnitudes over one output channel,
+Convolutions stay kernels. On the infinite grid a convolution's Gram operator is again one, with kernel G;
+zero padding restricts it to a part of the grid, which only lowers the norm. For every t, with ``|.|`` the
+largest sum of magnitudes over one output channel,
 
     |K|^2 = |G| <= |G^(2^t)|^(1/2^t),
 
@@ -65,7 +65,9 @@ def _constant(graph: Graph, node: Node, sources: Sequence[float], ranges: Ranges
         case Op.SCALE:
             return sources[0] * float(np.max(np.abs(params["scale"]), initial=0.0)) * grown
         case Op.ADD:
-            return sum(abs(float(c)) * s for c, s in zip(params["coefficients"], sources, strict=True)) * grown
+            return (
+                sum(abs(float(c)) * s for c, s in zip(params["coefficients"], sources, strict=True)) * grown
+            )
         case Op.TAKE:
             index = np.asarray(params["index"]).reshape(-1)
             return sources[0] * math.sqrt(int(np.bincount(index[index >= 0], minlength=1).max()))

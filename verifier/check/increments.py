@@ -130,7 +130,7 @@ def _levels(network: Network) -> list[int]:
 
 
 def _state(network: Network, level: Sequence[int], k: int) -> tuple[int, ...]:
-    """Nodes of level k or less that nodes above it read, or that are the output; none that follows from others.
+    """Nodes of level k or less that nodes above it read, or that are the output; none follows from others.
 
     A redundant state is sound too, but differences that no two runs have may then spoil the conditioning.
     """

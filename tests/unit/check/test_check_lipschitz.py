@@ -35,7 +35,20 @@ def made(net: Net, **options: Any) -> tuple[dict[str, Any], bytes]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["Relu", "Tanh", "Sigmoid", "LeakyRelu", "Elu", "Abs", "maxmin", "groupsort3", "householder", "residual", "dense-skip"]
+    "kind",
+    [
+        "Relu",
+        "Tanh",
+        "Sigmoid",
+        "LeakyRelu",
+        "Elu",
+        "Abs",
+        "maxmin",
+        "groupsort3",
+        "householder",
+        "residual",
+        "dense-skip",
+    ],
 )
 def test_bounds_are_proved_again(kind: str, rng: np.random.Generator) -> None:
     document, data = made(random_net(rng, kind, (4, 12, 12, 3)))
@@ -43,7 +56,9 @@ def test_bounds_are_proved_again(kind: str, rng: np.random.Generator) -> None:
     assert result.upper == document["upper"]
 
 
-@pytest.mark.parametrize(("norm", "output_norm"), [("inf", "inf"), ("1", "1"), ("inf", "1"), ("2", "inf"), ("1", "2")])
+@pytest.mark.parametrize(
+    ("norm", "output_norm"), [("inf", "inf"), ("1", "1"), ("inf", "1"), ("2", "inf"), ("1", "2")]
+)
 def test_every_pair_of_norms(norm: str, output_norm: str, rng: np.random.Generator) -> None:
     document, data = made(random_net(rng, "Relu", (4, 6, 6, 3)), norm=norm, output_norm=output_norm)
     assert check_document(validated(document), data).norm == norm
@@ -72,7 +87,11 @@ def test_files_are_read_and_tied_to_their_model(tmp_path: Path, rng: np.random.G
 
 def test_bounds_without_certificates_say_so(rng: np.random.Generator) -> None:
     model = random_net(rng, "Relu", (3, 4, 2)).model()
-    for options in ({"method": "product"}, {"region": sdp.Region(np.zeros(3), np.ones(3))}, {"rows": np.ones((1, 2))}):
+    for options in (
+        {"method": "product"},
+        {"region": sdp.Region(np.zeros(3), np.ones(3))},
+        {"rows": np.ones((1, 2))},
+    ):
         with pytest.raises(BadInput):
             certificate_text(sdp.lipschitz(model, effort=QUICK, **options), model.sha256, "test")
 
@@ -98,7 +117,10 @@ def mutate(document: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]
         case 5:
             changed["norm"] = "inf"
         case 6:
-            problem["relus"][int(rng.integers(len(problem["relus"])))] = {"like": 0, "sign": int(rng.choice([-1, 1]))}
+            problem["relus"][int(rng.integers(len(problem["relus"])))] = {
+                "like": 0,
+                "sign": int(rng.choice([-1, 1])),
+            }
         case 7:
             pick[i] = 0.0
         case _:
@@ -108,7 +130,7 @@ def mutate(document: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]
 
 @pytest.mark.parametrize("kind", ["Relu", "maxmin"])
 def test_mutated_certificates_are_rejected_unless_still_valid(kind: str, rng: np.random.Generator) -> None:
-    """Fifty of each kind; what is accepted must still be at least the optimum, which nothing valid is below."""
+    """Fifty of each kind; what is accepted must be at least the optimum: nothing valid is below."""
     document, data = made(random_net(rng, kind, (4, 8, 8, 3)))
     best = document["upper"] * (1 - 2e-5)  # how far the optimiser may be from the optimum
     rejected = 0
@@ -164,5 +186,10 @@ def test_increments_are_the_networks_own(rng: np.random.Generator) -> None:
     w, v = (rng.standard_normal((4, 4)).astype(np.float32) for _ in range(2))
     chain = increments(whole(Net(4).dense(w).apply("Relu").dense(v).bytes()))
     level = chain.levels[0]
-    state = level.h.value[:, : level.d.value.shape[1]] + level.h.value[:, level.d.value.shape[1] :] @ level.d.value
-    np.testing.assert_allclose(chain.c.value @ state @ chain.x.value, v.astype(float) @ w.astype(float), rtol=1e-12)
+    state = (
+        level.h.value[:, : level.d.value.shape[1]]
+        + level.h.value[:, level.d.value.shape[1] :] @ level.d.value
+    )
+    np.testing.assert_allclose(
+        chain.c.value @ state @ chain.x.value, v.astype(float) @ w.astype(float), rtol=1e-12
+    )

@@ -29,7 +29,9 @@ class Net:
 
     def op(self, kind: str, *operands: str, outputs: int = 1, **attributes: Any) -> list[str]:
         names = [f"t{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, list(operands), names, name=f"n{len(self.nodes)}", **attributes))
+        self.nodes.append(
+            helper.make_node(kind, list(operands), names, name=f"n{len(self.nodes)}", **attributes)
+        )
         return names
 
     def dense(self, weight: Array, x: str | None = None) -> Net:

@@ -31,7 +31,9 @@ def test_equilibrium_is_above_simulated_pairs_and_near_the_jacobians(rng: np.ran
             x = 3 * rng.standard_normal(4)
             z = solve(x)
             active = np.diag((w @ z + u @ x + b > 0).astype(float))
-            lower = max(lower, float(np.linalg.norm(out @ np.linalg.solve(np.eye(8) - active @ w, active @ u), 2)))
+            lower = max(
+                lower, float(np.linalg.norm(out @ np.linalg.solve(np.eye(8) - active @ w, active @ u), 2))
+            )
             y = x + rng.standard_normal(4)
             assert np.linalg.norm(out @ (z - solve(y))) <= bound.upper * np.linalg.norm(x - y) * (1 + 1e-9)
         assert lower <= bound.upper <= 3 * lower

@@ -11,7 +11,7 @@ from bounds.errors import BadInput, ModelUnsupported
 from sdp.certify import certify, proved_positive
 from sdp.chain import Infeasible, starting_multipliers
 from sdp.increments import chain_of
-from sdp.interior import joint_form
+from sdp.interior import Joint, joint_form
 from sdp.objective import Norm
 from verifier.cli.lipschitz import METHODS
 
@@ -100,14 +100,16 @@ def test_derivatives_of_the_barrier(rng: np.random.Generator) -> None:
         form = joint_form(chain, starting_multipliers(chain, last), last, norm)
         y = np.ones(form.inputs + len(form.scale)) * (1 + 0.1 * rng.random(form.inputs + len(form.scale)))
 
-        def gradient(at: np.ndarray) -> np.ndarray:
+        def gradient(at: np.ndarray, form: Joint = form) -> np.ndarray:
             return form.derivatives(np.linalg.inv(form.matrix(at)))[0]
 
         hessian = form.derivatives(np.linalg.inv(form.matrix(y)))[1]
         for i in range(len(y)):
             e = np.zeros(len(y))
             e[i] = 1e-6
-            numeric = -(np.linalg.slogdet(form.matrix(y + e))[1] - np.linalg.slogdet(form.matrix(y - e))[1]) / 2e-6
+            numeric = (
+                -(np.linalg.slogdet(form.matrix(y + e))[1] - np.linalg.slogdet(form.matrix(y - e))[1]) / 2e-6
+            )
             assert gradient(y)[i] == pytest.approx(numeric, rel=1e-4, abs=1e-6)
             column = (gradient(y + e) - gradient(y - e)) / 2e-6
             np.testing.assert_allclose(hessian[i], column, rtol=1e-3, atol=1e-4)
@@ -162,7 +164,13 @@ def test_products_and_jumps_are_refused_with_advice() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"method": "none"}, {"norm": 3}, {"rows": np.ones((1, 9))}, {"region": sdp.Region(np.ones(2), np.zeros(2))}]
+    "options",
+    [
+        {"method": "none"},
+        {"norm": 3},
+        {"rows": np.ones((1, 9))},
+        {"region": sdp.Region(np.ones(2), np.zeros(2))},
+    ],
 )
 def test_bad_options_are_bad_input(options: dict[str, object]) -> None:
     with pytest.raises(BadInput):
@@ -190,7 +198,9 @@ def test_products_have_local_bounds(rng: np.random.Generator) -> None:
 def test_a_local_bound_is_no_larger_than_the_global_one(rng: np.random.Generator) -> None:
     model = random_net(rng, "Relu", (4, 8, 8, 3)).model()
     everywhere = sdp.lipschitz(model, effort=QUICK).upper
-    assert sdp.lipschitz(model, region=sdp.Region.around(np.zeros(4), 0.1), effort=QUICK).upper <= everywhere * (1 + 1e-4)
+    assert sdp.lipschitz(
+        model, region=sdp.Region.around(np.zeros(4), 0.1), effort=QUICK
+    ).upper <= everywhere * (1 + 1e-4)
 
 
 def test_margins_bound_differences_of_outputs(rng: np.random.Generator) -> None:

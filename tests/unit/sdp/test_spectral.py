@@ -12,7 +12,9 @@ from bounds.ops.table import bind
 from sdp.spectral import conv_norm, matrix_norm, structured_product
 
 
-def unrolled(weight: np.ndarray, image: int, stride: int, pad: int, groups: int, dilation: int = 1) -> np.ndarray:
+def unrolled(
+    weight: np.ndarray, image: int, stride: int, pad: int, groups: int, dilation: int = 1
+) -> np.ndarray:
     builder = GraphBuilder()
     x = builder.input("X", (1, weight.shape[1] * groups, image, image))
     out = (image + 2 * pad - dilation * (weight.shape[2] - 1) - 1) // stride + 1
@@ -29,7 +31,13 @@ def unrolled(weight: np.ndarray, image: int, stride: int, pad: int, groups: int,
 
 @pytest.mark.parametrize(
     ("shape", "stride", "pad", "groups"),
-    [((4, 3, 3, 3), 1, 1, 1), ((6, 2, 3, 3), 2, 1, 1), ((4, 1, 3, 3), 1, 1, 2), ((2, 5, 1, 1), 1, 0, 1), ((3, 3, 5, 5), 2, 2, 1)],
+    [
+        ((4, 3, 3, 3), 1, 1, 1),
+        ((6, 2, 3, 3), 2, 1, 1),
+        ((4, 1, 3, 3), 1, 1, 2),
+        ((2, 5, 1, 1), 1, 0, 1),
+        ((3, 3, 5, 5), 2, 2, 1),
+    ],
 )
 def test_norms_are_bounds_and_close(
     shape: tuple[int, ...], stride: int, pad: int, groups: int, rng: np.random.Generator
