@@ -22,8 +22,8 @@ from sdp.chain import Chain, Infeasible, Multipliers, Sweep, backward, compresse
 from sdp.objective import Norm
 
 LEADING = 16  # eigenvectors in the smoothed maximum
-SHARPNESS = (40.0, 200.0, 1000.0)  # of the smoothed maximum, relative to its value, one stage after the other
-RATE, DECAY = 0.1, 0.9
+SHARPNESS = (3.0, 10.0, 40.0, 200.0, 1000.0)  # of the smoothed maximum, relative to its value, stage by stage
+RATE, DECAY, RECOVER = 0.1, 0.97, 1.05
 SMALLEST_RATE = 1e-3
 
 
@@ -93,6 +93,7 @@ def _stage(
         theta = theta - rate * move
         if now < best_value:
             best_value, best = now, theta
+            rate = min(rate * RECOVER, RATE)
         else:
             rate *= DECAY
     return np.exp(best), best_value
