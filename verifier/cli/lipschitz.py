@@ -106,8 +106,10 @@ def _region(path: Path, inputs: int) -> Region:
     from verifier.spec.load import load as load_property
 
     prop = load_property(path)
-    if len(prop.cases) != 1:
-        raise BadInput(f"{path}: has {len(prop.cases)} input boxes; give one with a single box")
+    if len(prop.cases) != 1 or prop.cases[0].partial:
+        raise BadInput(
+            f"{path}: has {len(prop.cases)} input boxes, or an unbounded one; give a single finite box"
+        )
     case = prop.cases[0]
     lo, hi = (np.array([float(v) for v in ends]) for ends in (case.lower, case.upper))
     if len(lo) != inputs:
