@@ -1,4 +1,4 @@
-"""Certified radii: how far a point may move before another class can win, from Lipschitz bounds of the margins."""
+"""Certified radii: how far a point may move before another class can win, from bounds of the margins."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def certified_radius(
         tries: local bounds computed, on growing balls.
         effort: per bound.
 
-    Soundness: within ``min(r, m / L(r))`` no margin m that holds at x can vanish, L(r) being the margin's constant on
-    the ball of radius r, which holds that smaller ball.
+    Soundness: within ``min(r, m / L(r))`` no margin m that holds at x can vanish, L(r) being the margin's
+    constant on the ball of radius r, which holds that smaller ball.
     """
     effort = effort or Effort(seconds=20.0, sampling=None)
     low, high = _scores(graph, np.asarray(x, dtype=np.float64).reshape(-1))
