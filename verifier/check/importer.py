@@ -165,6 +165,16 @@ def combine(models: Mapping[str, bytes], prop: Property) -> Network:
     return prune(net.nodes, whole.node)
 
 
+def whole(data: bytes) -> Network:
+    """The network of one model: all inputs and all outputs, flattened and concatenated."""
+    model = parse(data)
+    stored = {t.name for t in model.graph.initializer}
+    net = Lowering(sum(math.prod(shape) for _, shape, _ in _ports(model.graph, stored)))
+    _, ports = _lower(net, model, Var(0, (net.nodes[0].size,)), None)
+    joined = concat(net, [Var(p.node, (p.size,)) for p in ports], 0)
+    return prune(net.nodes, joined.node)
+
+
 def _hidden(net: Lowering, known: Mapping[str, Value], variable: Variable) -> Var:
     value = known.get(variable.onnx)
     if value is None or math.prod(value.shape) != variable.size:

@@ -81,7 +81,7 @@ def check(
     start = time.monotonic()
     content = read(Path(certificate))
     prop = _property(content, property_path)
-    files = {name: _model(Path(path)) for name, path in models.items()}
+    files = {name: load_model(Path(path)) for name, path in models.items()}
     return check_parsed(content, files, prop, progress=progress, start=start)
 
 
@@ -129,7 +129,7 @@ def _property(certificate: Certificate, path: Path | None) -> Property:
     return serial.from_json(certificate.property_text, source="property of the certificate")
 
 
-def _model(path: Path) -> Model:
+def load_model(path: Path) -> Model:
     """A file, decompressed, with its external tensors."""
     file = path if path.exists() else path.with_name(path.name + ".gz")
     try:

@@ -26,8 +26,13 @@ def check(certificate: Path, models: tuple[tuple[str, Path], ...], property_file
 
     The checker shares no arithmetic with the search: it reads the files itself and recomputes every
     step. It prints the verdict that the certificate proves; a certificate that proves nothing is an
-    error. A property built in Python travels inside its certificate and needs no --property.
+    error. A property built in Python travels inside its certificate and needs no --property, and so
+    does a Lipschitz bound: its certificate is re-proved and the bound printed.
     """
+    from verifier.check.lipschitz import is_lipschitz_certificate
+
+    if is_lipschitz_certificate(certificate):
+        return _lipschitz(certificate, models, property_file)
     from verifier.check.main import check as recheck
 
     result = recheck(certificate, unique(models), property_file)
@@ -39,4 +44,20 @@ def check(certificate: Path, models: tuple[tuple[str, Path], ...], property_file
     )
     if result.message:
         click.echo(result.message, err=True)
+    return 0
+
+
+def _lipschitz(certificate: Path, models: tuple[tuple[str, Path], ...], property_file: Path | None) -> int:
+    from bounds.errors import BadInput
+    from verifier.check.lipschitz import check_lipschitz
+
+    if property_file is not None or len(models) != 1:
+        raise BadInput("a Lipschitz certificate is checked against one --model and no --property")
+    result = check_lipschitz(certificate, models[0][1])
+    click.echo(f"{result.upper:.9g}")
+    click.echo(
+        f"certificate accepted: {result.norm}-norm to {result.output_norm}-norm Lipschitz constant at most "
+        f"{result.upper:.9g}, {result.problems} problems, {result.seconds:.2f} s",
+        err=True,
+    )
     return 0

@@ -1,0 +1,175 @@
+"""``sdp.lipschitz``: a Lipschitz constant of a network, from both sides."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bounds.errors import BadInput, LimitExceeded, SureboundError
+from bounds.graph import Array, Graph
+from bounds.io.onnx import Model, load
+from sdp.chain import Chain, Infeasible
+from sdp.cut import NONLINEAR
+from sdp.increments import read_chain
+from sdp.lower import Sampling, lower_bound
+from sdp.methods import GREEDY, METHODS, PRODUCT, Problem, choose, solve
+from sdp.objective import Norm, Pair
+from sdp.prepare import prepare
+from sdp.region import Region, ranges_on
+from sdp.result import Certified, LipschitzBound, elements_of
+from sdp.spectral import structured_product
+
+AUTO = "auto"
+NAMES = (AUTO, PRODUCT, *METHODS)
+DEFAULT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Limits.
+
+    Attributes:
+        seconds: of searching for multipliers.
+        sampling: for the lower bound; None: no lower bound.
+        seed: of the sampling.
+    """
+
+    seconds: float = DEFAULT_SECONDS
+    sampling: Sampling | None = field(default_factory=Sampling)
+    seed: int = 0
+
+
+def lipschitz(
+    model: str | Path | Model | Graph,
+    *,
+    norm: object = 2,
+    output_norm: object | None = None,
+    method: str = AUTO,
+    region: Region | None = None,
+    rows: Array | None = None,
+    effort: Effort | None = None,
+) -> LipschitzBound:
+    """Bounds ``|f(x) - f(y)| / |x - y|`` over all pairs of inputs.
+
+    Args:
+        model: an ONNX file, a loaded model, or a graph; its inputs and outputs count flattened and
+            concatenated. For a ``torch.nn.Module`` give :func:`bounds.io.torch_module.from_torch` of it.
+        norm: of inputs: 1, 2 or "inf".
+        output_norm: of outputs; by default 2 for 2, and the input's own otherwise.
+        method: one of ``NAMES``.
+        region: only pairs in this box or ball count (a local bound).
+        rows: ``S outputs``, bounds ``rows @ f`` instead (class margins, say).
+        effort: limits.
+
+    Returns:
+        The bound; ``upper`` is proved, over the reals, with all rounding paid for.
+
+    Raises:
+        ModelUnsupported: a step has no bounded slope; the message names the node.
+        BadInput: an option cannot be used.
+        LimitExceeded: the network is too large for dense steps.
+    """
+    effort = effort or Effort()
+    pair = _pair(norm, output_norm)
+    if method not in NAMES:
+        raise BadInput(f"unknown method '{method}'; choose one of {', '.join(NAMES)}")
+    original = _graph(model)
+    prepared = prepare(original)
+    graph = prepared.graph
+    if region is not None:
+        region = region.checked(graph.input_size)
+    start = time.monotonic()
+    ranges = {} if region is None else ranges_on(graph, region)
+    whole = rows is None and pair == Pair(Norm.TWO, Norm.TWO) and method in (AUTO, PRODUCT)
+    try:
+        chain = read_chain(graph, ranges)
+    except LimitExceeded as error:
+        if not whole:
+            raise
+        found, name, notes = [Certified(structured_product(graph, ranges))], PRODUCT, [f"{PRODUCT}: {error}"]
+        count, layout = sum(n.size for n in graph.nodes if n.op in NONLINEAR), None
+    else:
+        count, layout = chain.elements, elements_of(original, prepared, chain) if rows is None else None
+        if rows is not None:
+            rows = _checked_rows(rows, chain.outputs)
+            chain = chain.with_outputs(rows)
+        found, name, notes = _solve(chain, pair, method, start + effort.seconds)
+    seconds = time.monotonic() - start
+    lower = 0.0
+    if effort.sampling is not None:
+        rng = np.random.default_rng(effort.seed)
+        lower = lower_bound(graph, pair, rng, rows=rows, region=region, sampling=effort.sampling)
+    return LipschitzBound(
+        max((c.upper for c in found), default=0.0),
+        lower,
+        name,
+        seconds,
+        True,
+        pair.inputs.value,
+        pair.outputs.value,
+        tuple(found),
+        count,
+        region is not None,
+        tuple(notes),
+        layout,
+    )
+
+
+def margins(classes: int, label: int | None = None) -> Array:
+    """Rows ``e_y - e_j`` of one label (to all others), or of every pair."""
+    eye = np.eye(classes)
+    if label is not None:
+        return np.array([eye[label] - eye[j] for j in range(classes) if j != label])
+    return np.array([eye[i] - eye[j] for i in range(classes) for j in range(i + 1, classes)])
+
+
+def _graph(model: str | Path | Model | Graph) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    return (model if isinstance(model, Model) else load(model)).graph
+
+
+def _pair(norm: object, output_norm: object | None) -> Pair:
+    try:
+        inputs = Norm.of(norm)
+        return Pair(inputs, inputs if output_norm is None else Norm.of(output_norm))
+    except ValueError:
+        raise BadInput(f"norms are 1, 2 and inf, not {norm!r} and {output_norm!r}") from None
+
+
+def _checked_rows(rows: Array, outputs: int) -> Array:
+    rows = np.atleast_2d(np.asarray(rows, dtype=np.float64))
+    if rows.ndim != 2 or rows.shape[1] != outputs or not np.isfinite(rows).all():
+        raise BadInput(f"rows must be finite numbers, {outputs} in each row")
+    return rows
+
+
+def _solve(chain: Chain, pair: Pair, method: str, end: float) -> tuple[list[Certified], str, list[str]]:
+    def should_stop() -> bool:
+        return time.monotonic() > end
+
+    count = chain.outputs
+    if pair.by_row:
+        chains = [Chain(chain.x, chain.steps, chain.c.rows(np.array([i]))) for i in range(count)]
+        problems = [Problem(c, np.ones(1), pair.inputs, should_stop) for c in chains]
+    else:
+        # |y|_1^2 <= m |y|_2^2
+        weight = float(count) if pair.outputs is Norm.ONE else 1.0
+        problems = [Problem(chain, np.full(count, weight), pair.inputs, should_stop)]
+    notes: list[str] = []
+    if method == AUTO and problems:
+        method, why = choose(problems[0])
+        notes.append(f"{method}: {why}")
+    found: list[Certified] = []
+    for problem in problems:
+        try:
+            found.append(solve(problem, method))
+        except Infeasible:
+            raise SureboundError("no bound could be proved: the network's numbers are too extreme") from None
+    return found, method, notes
+
+
+__all__ = ["AUTO", "GREEDY", "NAMES", "Effort", "LimitExceeded", "lipschitz", "margins"]

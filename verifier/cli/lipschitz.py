@@ -1,0 +1,150 @@
+"""``verify lipschitz``: a Lipschitz constant of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bounds.errors import BadInput
+from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, write_text
+
+if TYPE_CHECKING:
+    from sdp.region import Region
+    from sdp.result import LipschitzBound
+
+NORMS = ("1", "2", "inf")
+# the names of sdp.api.NAMES, kept here so that --help need not import them (a test compares)
+METHODS = (
+    "auto", "product", "greedy", "eclipse-fast", "first-order", "interior",
+    "lipsdp-neuron-scs", "lipsdp-neuron-clarabel", "lipsdp-layer-scs", "lipsdp-layer-clarabel",
+)  # fmt: skip
+
+
+@click.command("lipschitz")
+@click.argument("model", type=INPUT_FILE)
+@click.option("--norm", type=click.Choice(NORMS), default="2", show_default=True, help="Norm of the inputs.")
+@click.option(
+    "--output-norm", type=click.Choice(NORMS), help="Norm of the outputs.  [default: that of the inputs]"
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="auto",
+    show_default=True,
+    help="How multipliers are found; 'auto' chooses by size and says why.",
+)
+@click.option(
+    "--region",
+    type=INPUT_FILE,
+    help="A VNN-LIB property (or JSON with 'lo' and 'hi'): only pairs of inputs in its box count.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds of searching."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampled lower bound.")
+@click.option("--certificate", type=OUTPUT, help="Write multipliers that 'verify check' can re-prove.")
+@click.option("--json", "json_file", type=OUTPUT, help="Write the result as JSON.")
+def lipschitz(  # noqa: PLR0913 - one argument per option
+    model: Path,
+    norm: str,
+    output_norm: str | None,
+    method: str,
+    region: Path | None,
+    timeout: float,
+    seed: int,
+    certificate: Path | None,
+    json_file: Path | None,
+) -> int:
+    """Bound how much the ONNX network MODEL can stretch the distance between two inputs.
+
+    The first line of standard output is the upper bound, which is proved over the reals with all
+    rounding paid for; a table with the sampled lower bound follows. Without --region it holds for
+    every pair of inputs.
+    """
+    check_output(certificate, flag="--certificate", inputs=(model,))
+    check_output(json_file, flag="--json", inputs=(model,))
+    import sdp
+    from bounds.io.onnx import load
+    from verifier.version import VERSION
+
+    loaded = load(model)
+    bound = sdp.lipschitz(
+        loaded,
+        norm=norm,
+        output_norm=output_norm,
+        method=method,
+        region=None if region is None else _region(region, loaded.graph.input_size),
+        effort=sdp.Effort(seconds=timeout, seed=seed),
+    )
+    if certificate is not None:
+        from sdp.certificate import certificate_text
+
+        write_text(certificate, certificate_text(bound, loaded.sha256, f"surebound {VERSION}"))
+    if json_file is not None:
+        from verifier.report.emit.json import dumps
+
+        write_text(json_file, dumps(_facts(model, bound, certificate)))
+    click.echo("\n".join(_lines(bound)))
+    return 0
+
+
+def _region(path: Path, inputs: int) -> Region:
+    import json
+
+    import numpy as np
+
+    from sdp.region import Region
+
+    if path.suffix == ".json":
+        try:
+            ends = json.loads(path.read_text(encoding="utf-8"))
+            return Region(np.array(ends["lo"], dtype=np.float64), np.array(ends["hi"], dtype=np.float64))
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(f"{path}: is no JSON object with lists 'lo' and 'hi'; correct the file") from None
+    from verifier.spec.load import load as load_property
+
+    prop = load_property(path)
+    if len(prop.cases) != 1 or prop.cases[0].partial:
+        raise BadInput(
+            f"{path}: has {len(prop.cases)} input boxes, or an unbounded one; give a single finite box"
+        )
+    case = prop.cases[0]
+    lo, hi = (np.array([float(v) for v in ends]) for ends in (case.lower, case.upper))
+    if len(lo) != inputs:
+        raise BadInput(f"{path}: declares {len(lo)} inputs, the model {inputs}; check the two files")
+    # the nearest float may lie inside the exact end
+    return Region(np.nextafter(lo, -np.inf), np.nextafter(hi, np.inf))
+
+
+def _facts(model: Path, bound: LipschitzBound, certificate: Path | None) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "norm": bound.norm,
+        "output_norm": bound.output_norm,
+        "upper": bound.upper,
+        "lower": bound.lower,
+        "method": bound.method,
+        "seconds": bound.seconds,
+        "certified": bound.certified,
+        "local": bound.local,
+        "elements": bound.elements,
+        "rows": [row.upper for row in bound.rows],
+        "certificate": None if certificate is None else str(certificate),
+        "notes": list(bound.notes),
+    }
+
+
+def _lines(bound: LipschitzBound) -> list[str]:
+    where = "on the region" if bound.local else "everywhere"
+    lines = [
+        f"{bound.upper:.9g}",
+        f"upper      {bound.upper:.9g}  proved {where}, {bound.norm}-norm to {bound.output_norm}-norm",
+        f"lower      {bound.lower:.9g}  sampled",
+        f"ratio      {bound.ratio:.4f}",
+        f"method     {bound.method}",
+        f"elements   {bound.elements}",
+        f"seconds    {bound.seconds:.2f}",
+    ]
+    return [*lines, *(f"note       {note}" for note in bound.notes)]
