@@ -349,6 +349,7 @@ def _strategy(problem: Problem, *, forward: bool) -> str:
     units = ", ".join(f"{size} {name}" for size, name in sizes if size) or "no nonlinear neurons"
     how = "forward and backward linear bounds" if forward else "backward linear bounds"
     return (
-        f"{graph.input_size} inputs, {units}: {how} in rigorous float32, "
-        f"splitting input ranges; close calls settled in float64, ties in exact rationals"
+        f"{graph.input_size} inputs, {units}: {how} in rigorous float32, splitting "
+        f"{'input ranges' if forward else 'operands of nonlinear steps'}; "
+        f"close calls settled in float64, ties in exact rationals"
     )

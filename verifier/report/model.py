@@ -28,7 +28,8 @@ class Report:
         semantics: level of an ``unsat``.
         witness: for ``sat``.
         lower_bound: the worst proved lower bound over open leaves (positive would be proved), or None.
-        closed_fraction: fraction of the input volume proved so far (1.0 for unsat).
+        closed_fraction: fraction proved so far, of the input volume or of the tree of operand splits (1.0
+        for unsat).
         certificate: path of the certificate written, or "".
         model, property: paths as given; ``model_sha256``, ``property_sha256`` their digests.
         input_names, output_names: flat element names as the property writes them (X_0, Y_0, ...).

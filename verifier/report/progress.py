@@ -12,7 +12,7 @@ class Progress:
     Attributes:
         domains: subproblems bounded so far.
         open: subproblems waiting.
-        closed_fraction: share of the input volume proved so far, 0 to 1.
+        closed_fraction: share proved so far, of the input volume or of the tree of operand splits.
         lower_bound: worst proved lower bound over the open subproblems (above 0 would be proved).
         seconds: time since the run began.
         phase: what the engine is doing ("load", "attack", "search", ...).

@@ -83,8 +83,8 @@ def test_methods_agree_on_what_is_possible(kind: str, rng: np.random.Generator) 
 
 @pytest.mark.parametrize("solver", ["scs", "clarabel"])
 def test_general_solvers_reach_the_same_optimum(solver: str, rng: np.random.Generator) -> None:
-    pytest.importorskip("cvxpy")
-    pytest.importorskip(solver)
+    pytest.importorskip("cvxpy", reason="needs cvxpy: pip install 'surebound[sdp]'")
+    pytest.importorskip(solver, reason=f"needs {solver}: pip install 'surebound[sdp]'")
     model = random_net(rng, "Relu", (3, 6, 6, 2)).model()
     own = sdp.lipschitz(model, method="interior", effort=QUICK).upper
     theirs = sdp.lipschitz(model, method=f"lipsdp-neuron-{solver}", effort=QUICK).upper

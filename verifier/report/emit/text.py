@@ -36,7 +36,7 @@ def _reasons(report: Report) -> list[str]:
     if report.reason is not UnknownReason.NONE:
         lines.append(f"undecided: {report.reason.value}")
     bound = "" if report.lower_bound is None else f", worst open lower bound {report.lower_bound:.6g}"
-    lines.append(f"proved so far: {report.closed_fraction:.2%} of the input volume{bound}")
+    lines.append(f"proved so far: {report.closed_fraction:.2%} of the search{bound}")
     return lines
 
 
