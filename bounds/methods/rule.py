@@ -292,6 +292,8 @@ class _Pass:
             rho = rho + coefficient * m.bias_abs
         if p.u:
             rho = rho * p.slack(m.terms + width + 8)
+        # where the network might overflow a form means nothing, as rows and intervals there
+        rho = k.where(self.tape.error[step.slot] < math.inf, rho, math.inf) if step.network else rho
         self.forms[step.slot] = Form(rows, rho, flat)
         self._intersect(step.slot)
 

@@ -28,18 +28,18 @@ def torch() -> Iterator[Any]:
     module.set_float32_matmul_precision(held)
 
 
-def convolution(channels: int) -> Graph:
+def convolution(channels: int, side: int = 32) -> Graph:
     b = GraphBuilder()
-    x = b.input("x", (1, 3, 32, 32))
+    x = b.input("x", (1, 3, side, side))
     how = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1}
     weight = np.zeros((channels, 3, 3, 3))
-    y = b.add(Op.CONV, (x,), (1, channels, 32, 32), {"weight": weight, "bias": np.zeros(channels), **how})
+    y = b.add(Op.CONV, (x,), (1, channels, side, side), {"weight": weight, "bias": np.zeros(channels), **how})
     b.output("y", y)
     return b.build()
 
 
 def test_work_is_that_of_convolutions_that_stay() -> None:
-    assert device.convolution_work(convolution(1)) == 0  # becomes a matrix
+    assert device.convolution_work(convolution(1, side=8)) == 0  # becomes a matrix
     assert device.convolution_work(convolution(8)) == 8 * 32 * 32 * 27
 
 
