@@ -3,8 +3,9 @@
 ROOT holds one folder per family with ``onnx/`` and an ``instances.csv`` (onnx,vnnlib,timeout; paths relative
 to the family), as the VNN-COMP benchmark repositories do. For each network the objectives of the first
 property that ``instances.csv`` pairs it with are bounded on that property's (first) input box: with backward
-bounds of every ambiguous neuron, or, when these do not fit the time, from interval bounds and one backward
-pass. Each network has a process of its own under a limit of memory and time, so that refusals and crashes
+bounds of ambiguous neurons, or, when these do not fit the time, from interval bounds and one backward
+pass; where that leaves some objective without a finite bound, from the parts that the search divides the box
+into. Each network has a process of its own under a limit of memory and time, so that refusals and crashes
 are rows of the table like any other.
 
     ./scripts/bench model_coverage --root DIR [--family vit lsnc] [--memory 8] [--timeout 300]
@@ -43,7 +44,8 @@ class Row:
         neurons: kind of relaxed primitive -> number of elements.
         stage: the stage that failed, or "" when all went through.
         error: what it said.
-        method: "refined" or "intervals" (then one backward pass); "" when nothing was bounded.
+        method: "refined", "intervals" (then one backward pass), or how many parts; "" when nothing was
+        bounded.
         rows, finite, refuted: disjuncts of the property's case, those with a finite lower bound of some row,
             and those refuted at the root.
         seconds: of every stage.
@@ -171,7 +173,8 @@ def bound(loaded: Any, path: Path, limit: float) -> None:
     problem = make_problem(prop, dict.fromkeys(names, loaded), Semantics.REAL)
     objectives = objectives_of(case, problem.graph.input_size, problem.graph.output_size)
     lo, hi = (np.asarray(v)[None] for v in float64_box(case.lower, case.upper))
-    bounder = BoxBounder(problem.graph, objectives, FLOAT32, BounderOptions())
+    varying = sum(low != high for low, high in zip(case.lower, case.upper, strict=True))
+    bounder = BoxBounder(problem.graph, objectives, FLOAT32, BounderOptions(varying=varying))
     wanted = np.ones((1, objectives.groups), dtype=bool)
     end = time.monotonic() + REFINE_SHARE * limit
     for method, refine in (("refined", True), ("intervals", False)):
@@ -187,7 +190,19 @@ def bound(loaded: Any, path: Path, limit: float) -> None:
             continue
         finite = int(np.isfinite(found.lower).sum())
         say(method=method, rows=objectives.groups, finite=finite, refuted=int(found.refuted.sum()))
+        if finite < objectives.groups:
+            by_parts(loaded, path, objectives.groups, end + REFINE_SHARE * limit - time.monotonic())
         return
+
+
+def by_parts(loaded: Any, path: Path, groups: int, seconds: float) -> None:
+    """What has no finite bound on the whole box may have one on each of the parts the search makes of it."""
+    from verifier import Options, verify
+    from verifier.verdict import Status
+
+    report = verify(loaded.path, path, options=Options(timeout=max(seconds, 1.0)))
+    if report.status is Status.UNSAT:  # every part was bounded, and above zero
+        say(method=f"{report.stats.leaves} parts", finite=groups, refuted=groups)
 
 
 # -- the parent --------------------------------------------------------------------------------------------
