@@ -59,7 +59,7 @@ def prop(path: Path, thresholds: list[float], radius: float) -> Path:
 
 
 def hard(folder: Path, kind: str, share: float) -> tuple[Path, Path]:
-    """A query whose thresholds lie between the root's bounds (share 0) and the least values seen (share 1)."""
+    """Thresholds between the bounds of the root (share 0) and the least values seen (share 1)."""
     from onnxruntime import InferenceSession
 
     radius = {"Relu": 0.5, "Sigmoid": 2.0, "product": 0.4}[kind]
