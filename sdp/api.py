@@ -20,6 +20,7 @@ from sdp.objective import Norm, Pair
 from sdp.prepare import prepare
 from sdp.region import Region, ranges_on
 from sdp.result import Certified, LipschitzBound, elements_of
+from sdp.slopes import FAR
 from sdp.spectral import structured_product
 
 AUTO = "auto"
@@ -83,20 +84,20 @@ def lipschitz(
         region = region.checked(graph.input_size)
     start = time.monotonic()
     ranges = {} if region is None else ranges_on(graph, region)
-    whole = rows is None and pair == Pair(Norm.TWO, Norm.TWO) and method in (AUTO, PRODUCT)
+    rows = None if rows is None else _checked_rows(rows, graph.output_size)
     try:
         chain = read_chain(graph, ranges)
     except LimitExceeded as error:
-        if not whole:
+        if rows is not None or pair != Pair(Norm.TWO, Norm.TWO) or method not in (AUTO, PRODUCT):
             raise
         found, name, notes = [Certified(structured_product(graph, ranges))], PRODUCT, [f"{PRODUCT}: {error}"]
         count, layout = sum(n.size for n in graph.nodes if n.op in NONLINEAR), None
     else:
         count, layout = chain.elements, elements_of(original, prepared, chain) if rows is None else None
-        if rows is not None:
-            rows = _checked_rows(rows, chain.outputs)
-            chain = chain.with_outputs(rows)
+        chain = chain if rows is None else chain.with_outputs(rows)
         found, name, notes = _solve(chain, pair, method, start + effort.seconds)
+    if any(np.isinf(ends).any() for n in graph.scalars for ends in ranges.get(n.inputs[0], (np.inf,))):
+        notes.append(FAR)
     seconds = time.monotonic() - start
     lower = 0.0
     if effort.sampling is not None:

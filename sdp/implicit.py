@@ -63,9 +63,7 @@ def equilibrium(w: Array, u: Array, out: Array) -> Implicit:
     constant[r:, r:] = -out.T @ out
     size = np.zeros_like(constant)
     size[r:, r:] = np.abs(out).T @ np.abs(out)
-    found = _solve(d, constant, size, lam, r, 0.0)
-    if not well_posed(w, found.multipliers) and not well_posed(w, base):
-        raise SureboundError("no bound could be proved: the network's numbers are too extreme")
+    found = _solve(d, constant, size, lam, r, 0.0, inner=len(out))
     return Implicit(math.sqrt(found.upper) * UP, found.multipliers)
 
 
@@ -93,7 +91,9 @@ def one_sided(w: Array, g: Array) -> Implicit:
     return Implicit(value + 4 * FLOAT64.u * (abs(value) + shift), found.multipliers)
 
 
-def _solve(d: Array, constant: Array, size: Array, lam: Array, r: int, shift: float) -> Implicit:
+def _solve(
+    d: Array, constant: Array, size: Array, lam: Array, r: int, shift: float, inner: int = 1
+) -> Implicit:
     """The least proved ``rho`` with ``rho E + constant + sum lam_i (e_i b_i' + b_i e_i') >= 0``."""
     whole = _matrix(d, constant, lam, r)
     k, b, a = whole[r:, r:], whole[:r, r:], whole[:r, :r]
@@ -119,7 +119,7 @@ def _solve(d: Array, constant: Array, size: Array, lam: Array, r: int, shift: fl
     for grown in (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):
         top = best * (1 + grown)
         matrix[np.arange(r), np.arange(r)] = np.diag(constant)[:r] + top
-        if _proved(matrix, magnitudes + np.eye(len(matrix)) * top):
+        if _proved(matrix, magnitudes + np.eye(len(matrix)) * top, inner):
             return Implicit(top, lam)
     raise SureboundError("no bound could be proved: the network's numbers are too extreme")
 
@@ -132,14 +132,15 @@ def _matrix(d: Array, constant: Array, lam: Array, r: int) -> Array:
     return z
 
 
-def _proved(matrix: Array, magnitudes: Array) -> bool:
+def _proved(matrix: Array, magnitudes: Array, inner: int = 1) -> bool:
     """Whether the true matrix is positive semidefinite (definite: the margin is positive).
 
-    ``magnitudes`` bound the terms of every entry, each computed with at most a dot product's rounding.
+    ``magnitudes`` bound the terms of every entry, each computed with at most the rounding of a dot product of
+    ``inner`` terms and a few more.
     """
     diagonal = np.maximum(np.diag(matrix), 1e-280)
     t = np.ldexp(1.0, -(np.frexp(diagonal)[1] // 2))
-    row = FLOAT64.gamma(len(matrix) + 8) * (magnitudes @ t) * t
+    row = FLOAT64.gamma(max(len(matrix), inner) + 8) * (magnitudes @ t) * t
     margin = 8 * len(matrix) * FLOAT64.gamma(len(matrix))
     for _ in range(TRIES):
         if proved_positive(matrix, t, row, margin):

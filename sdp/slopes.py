@@ -26,6 +26,7 @@ WINDOW = 4096.0
 # see that z sigmoid'(z) vanishes at infinity itself
 LARGEST_OPERAND = 1e100
 LARGEST_SLOPE = 1e30
+FAR = "slopes of functions other than rectifiers are proved for operands of magnitude up to 1e100 only"
 LOCAL = "; a bound on a region (--region) may exist, where the operand's range is finite"
 
 

@@ -26,10 +26,10 @@ from verifier.query import Engine, Options
 from verifier.report.model import Report, Stats
 from verifier.report.progress import Progress
 from verifier.search.budget import Budget
-from verifier.search.falsify.falsifier import Falsifier
+from verifier.search.falsify.falsifier import Confirm, Falsifier
 from verifier.search.loop import Outcome, Search
 from verifier.search.objectives import objectives_of
-from verifier.search.settle import Guide, Settled, Settler
+from verifier.search.settle import Guide, Settled, Settler, varying_inputs
 from verifier.search.trace import TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
 from verifier.spec.load import load as load_property
@@ -189,23 +189,12 @@ class _Run:
             evidence=tracer is not None,
             ball=_ball(problem.property, case),
             plans=self.plans,
+            # a certificate has one rule for all its cases
+            varying=None if tracer is None else max(map(varying_inputs, problem.cases)),
         )
         settler.guide = _guide(self.options.engine, problem.graph, objectives)
         self.forward = settler.fast.rule.forward
-        falsifier = None
-        if self.options.attack:
-            ball = (
-                None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
-            )
-            falsifier = Falsifier(
-                settler.fast.plan,
-                lambda: settler.fine.plan,
-                objectives,
-                confirm,
-                self.options.seed,
-                ball=ball,
-                should_stop=self.budget.should_stop,
-            )
+        falsifier = self._falsifier(settler, case, objectives, confirm) if self.options.attack else None
         budget = self._budget(total.bounded)
         watch = self._watcher(total, share)
         known = whole if whole.any() else None
@@ -219,6 +208,18 @@ class _Run:
         self.counts.float64 += settler.counts.float64
         self.counts.exact += settler.counts.exact
         return outcome, search.next_id
+
+    def _falsifier(self, settler: Settler, case: Case, objectives: Objectives, confirm: Confirm) -> Falsifier:
+        ball = None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
+        return Falsifier(
+            settler.fast.plan,
+            lambda: settler.fine.plan,
+            objectives,
+            confirm,
+            self.options.seed,
+            ball=ball,
+            should_stop=self.budget.should_stop,
+        )
 
     def _budget(self, bounded: int) -> Budget:
         """What is left of the budget when ``bounded`` subproblems are done."""

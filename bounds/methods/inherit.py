@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bounds.graph import Array
-from bounds.methods.splits import Splits
+from bounds.methods.splits import Splits, locate
 from bounds.methods.tape import Tape
 from bounds.relax.base import Relaxation
 
@@ -57,12 +57,7 @@ def _cuts_by_slot(anchor: Tape, splits: Splits) -> dict[int, tuple[Array, Array,
     box, column = np.nonzero(splits.operand >= 0)
     if not len(box):
         return {}
-    operands = anchor.plan.operands
-    offsets = np.array([o.offset for o in operands])
-    q = splits.operand[box, column]
-    which = np.searchsorted(offsets, q, side="right") - 1
-    slot = np.array([o.slot for o in operands])[which]
-    element = q - offsets[which]
+    _, slot, element = locate(anchor.plan.operands, splits.operand[box, column])
     point, side = splits.point[box, column], splits.side[box, column]
     return {int(s): tuple(v[slot == s] for v in (box, element, point, side)) for s in np.unique(slot)}  # type: ignore[misc]
 
@@ -91,5 +86,5 @@ def _narrowed(
         np.maximum.at(low, index[right], point[right])
         np.minimum.at(high, index[~right], point[~right])
         lo, hi = np.minimum(low, hi), np.maximum(high, lo)
-        lo, hi = np.minimum(lo, hi), np.maximum(lo, hi)
+        lo, hi = np.minimum(lo, hi), np.maximum(lo, hi)  # splits that exclude each other
     return k.array(lo), k.array(hi)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bounds.graph import Array
-from bounds.methods.splits import Splits
+from bounds.methods.splits import Splits, locate
 from bounds.methods.tape import Tape
 
 
@@ -82,9 +82,7 @@ def multipliers_of(
     q, beta = splits.operand[row, column], splits.beta[row, column]
     boxes = np.asarray(k.numpy(dom)).astype(np.int64)[row]
     operands = plan.operands
-    offsets = np.array([o.offset for o in operands])
-    which = np.searchsorted(offsets, q, side="right") - 1
-    element = q - offsets[which]
+    which, slot, element = locate(operands, q)
     lo, hi = np.zeros(len(row)), np.zeros(len(row))
     for w in np.unique(which):
         mine = np.flatnonzero(which == w)
@@ -94,7 +92,6 @@ def multipliers_of(
     if ends is not None:
         last = column == splits.depth - 1
         lo[last], hi[last] = ends[0][row[last]], ends[1][row[last]]
-    slot = np.array([o.slot for o in operands])[which]
     reach = tape.reaches
     slots: dict[int, SlotPairs] = {}
     for s in np.unique(slot):

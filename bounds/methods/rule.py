@@ -17,6 +17,7 @@ import numpy as np
 from bounds.ball import Ball, BoundBall
 from bounds.methods.backward import Rows, backward, concretize
 from bounds.methods.improve import improve
+from bounds.methods.moves import boxlike_slots, origin_of
 from bounds.methods.multipliers import Multipliers
 from bounds.methods.tape import Stopped, Tape
 from bounds.numerics import LARGEST_SUM, box_to_centre
@@ -176,7 +177,6 @@ class _Pass:
         k, p, m = self.k, self.k.precision, step.map
         centres: list[Any] = []
         radii: list[Any] = []
-        fractions: list[Any] = []
         reaches: list[Any] = []
         for s in step.sources:
             lo, hi = self.intervals[s]
@@ -188,8 +188,6 @@ class _Pass:
             centres.append(c)
             radii.append(r)
             reaches.append(k.maximum(abs(lo), abs(hi)))
-            if p.u and m.whole:
-                fractions.append(k.where((k.floor(lo) == lo) & (k.floor(hi) == hi), 0, 1))
         value = m.apply(centres)
         total = m.apply_abs(reaches)  # T = |W| m + |b|
         spread = m.apply_abs(radii)
@@ -215,14 +213,10 @@ class _Pass:
             # where any admissible sum might overflow, the other end means nothing either
             safe = total < math.inf if step.network else total >= 0
             self.intervals[step.slot] = (k.where(safe, lo, -math.inf), k.where(safe, hi, math.inf))
-        if fractions and not step.network and step.exact:
-            # sums of small whole numbers (and of halves, their middles) are not rounded at all
-            exact = (m.apply_abs(fractions) == 0) & (total <= 1 / (8 * p.u))
+        if p.u and m.whole and step.exact and not step.network:
+            exact = self._unrounded(step, total)
             lo, hi = self.intervals[step.slot]
-            self.intervals[step.slot] = (
-                k.where(exact, value - least, lo),
-                k.where(exact, value + least, hi),
-            )
+            self.intervals[step.slot] = k.where(exact, value - least, lo), k.where(exact, value + least, hi)
         # a row at this slot is charged |a| . e; 4u more pays for the relaxation step and a sum that
         # may produce it (both at most u |a| |value| each)
         peak = k.max0(total)
@@ -236,6 +230,18 @@ class _Pass:
             self.tape.eta = self.tape.eta + 4 * p.eta * (m.terms + 2) * scale
         if self.forward:
             self._affine_form(step, coefficient, tiny)
+
+    def _unrounded(self, step: AffineStep, total: Any) -> Any:
+        """``D n`` bool: where a map with whole weights rounds nothing.
+
+        Sums of small whole numbers, and of halves, which are their middles and radii, are exact in any order;
+        ``total`` (the magnitudes' sum) bounds every partial one.
+        """
+        k, p, fractions = self.k, self.k.precision, list[Any]()
+        for s in step.sources:
+            lo, hi = self.intervals[s]
+            fractions.append(k.where((k.floor(lo) == lo) & (k.floor(hi) == hi), 0, 1))
+        return (step.map.apply_abs(fractions) == 0) & (total <= 1 / (8 * p.u))
 
     def _ends(self, step: AffineStep, coefficient: Any, tiny: Any) -> tuple[Any, Any]:
         """The interval of a map that is monotone in every operand, end by end.
@@ -490,34 +496,6 @@ class _Pass:
         for s, part in zip(source.sources, parts, strict=True):
             rows.add(self.tape, s, k.concat([part, -part]))
         return rows
-
-
-def origin_of(plan: Plan, slot: int) -> tuple[int, Any]:
-    """The slot whose elements a slot merely repeats, and where each comes from (None: the slot itself).
-
-    The index is ``n`` int64, -1 for a constant.
-    """
-    index: Any = None
-    while True:
-        step = plan.steps[plan.producer[slot]]
-        moves = step.map.moves if isinstance(step, AffineStep) else None
-        if moves is None:
-            return slot, index
-        assert isinstance(step, AffineStep)
-        index = moves if index is None else np.where(index >= 0, moves[np.maximum(index, 0)], -1)
-        slot = step.sources[0]
-
-
-def boxlike_slots(plan: Plan) -> frozenset[int]:
-    """Slots whose elements depend on one input element each, no two on the same: their values fill a box."""
-    found: set[int] = set()
-    for step in plan.steps:
-        if isinstance(step, AffineStep):
-            if step.map.separate and step.sources[0] in found:
-                found.add(step.slot)
-        elif isinstance(step, InputStep):
-            found.add(step.slot)
-    return frozenset(found)
 
 
 def _in_precision(ball: Ball, kernels: Any) -> BoundBall:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bounds.graph import Array
+from bounds.plan import Operand
 
 
 @dataclass(slots=True)
@@ -94,3 +96,10 @@ class Splits:
 
 
 _FIELDS = ("operand", "point", "side", "node", "beta")
+
+
+def locate(operands: Sequence[Operand], numbers: Array) -> tuple[Array, Array, Array]:
+    """Which of a plan's operands numbers ``P`` are, in which slots they lie, and their elements there."""
+    offsets = np.array([o.offset for o in operands])
+    which = np.searchsorted(offsets, numbers, side="right") - 1
+    return which, np.array([o.slot for o in operands])[which], numbers - offsets[which]

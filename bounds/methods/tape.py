@@ -50,6 +50,7 @@ class Tape:
     refined_rows: int = 0  # those that would have cost too much included
     columns: Any = ()
     ends: tuple[Any, Any] = ()  # type: ignore[assignment]
+    known_reaches: dict[int, Any] = field(default_factory=dict[int, Any])
     ball: BoundBall | None = None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -60,8 +61,10 @@ class Tape:
 
     @property
     def reaches(self) -> dict[int, Any]:
-        """Per slot that is an operand the largest |value| in any box (``n``)."""
-        k, found = self.kernels, dict[int, Any]()
+        """Per slot that is an operand the largest |value| in any box (``n``); for tapes that are complete."""
+        if self.known_reaches:
+            return self.known_reaches
+        k, found = self.kernels, self.known_reaches
         for step, relaxation in zip(self.plan.nonlinear, self.relaxations, strict=False):
             for slot, (lo, hi) in zip(step.sources, relaxation.intervals, strict=True):
                 reach = k.max0(k.maximum(abs(lo), abs(hi)))

@@ -43,13 +43,19 @@ FLAT = 1e-6  # coordinates whose share is smaller are scaled like this one: roun
 
 @dataclass(frozen=True, slots=True)
 class LipschitzCheck:
-    """An accepted certificate: ``|f(x) - f(y)|_output_norm <= upper |x - y|_norm`` for all x, y."""
+    """An accepted certificate: ``|f(x) - f(y)|_output_norm <= upper |x - y|_norm`` for all x, y.
+
+    ``far``: the network has functions other than rectifiers, and all is said of inputs for which the
+    magnitudes
+    of their operands stay below :data:`verifier.check.slopes.FARTHEST`.
+    """
 
     upper: float
     norm: str
     output_norm: str
     problems: int
     seconds: float
+    far: bool
 
 
 def is_lipschitz_certificate(path: Path) -> bool:
@@ -93,7 +99,12 @@ def check_document(document: Mapping[str, Any], data: bytes, start: float = 0.0)
             _reject("bound", f"its multipliers prove {found:.9g}, not {claimed:.9g}")
     seconds = time.monotonic() - start if start else 0.0
     return LipschitzCheck(
-        claimed, document["norm"], document["output_norm"], len(document["problems"]), seconds
+        claimed,
+        document["norm"],
+        document["output_norm"],
+        len(document["problems"]),
+        seconds,
+        bool(network.of(Kind.SCALAR)),
     )
 
 

@@ -91,7 +91,9 @@ class Search:
                 if found is not None:
                     out.sat = found
                     break
-            tape = operand_tape(result.tape) if first and self.settler.splits_operands else None
+            tape = None
+            if first and self.settler.splits_operands:
+                tape = operand_tape(result.tape, self.settler.fast.plan)
             if len(batch) and tape is not None:
                 self._search_operands(batch, tape)
                 return self._ended()

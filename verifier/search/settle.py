@@ -72,9 +72,15 @@ class Settler:
         evidence: bool,
         ball: Ball | None = None,
         plans: dict[str, Plan] | None = None,
+        varying: int | None = None,
     ) -> None:
+        """See the class.
+
+        Args:
+            varying: how many inputs count as varying when the rule is chosen (None: those of the case).
+        """
         self._graph, self._case, self._objectives = graph, case, objectives
-        varying = sum(low != high for low, high in zip(case.lower, case.upper, strict=True))
+        varying = varying_inputs(case) if varying is None else varying
         self._options = BounderOptions(evidence=evidence, network=network, ball=ball, varying=varying)
         # compiled networks, shared by the cases of one run (they depend on no property)
         self._plans = {} if plans is None else plans
@@ -216,6 +222,11 @@ class Settler:
         hi = np.stack([np.minimum(exact_array(domains.hi[i]), high) for i in index])
         exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
         self.counts.exact += _merge(result, exact, index, evidence)
+
+
+def varying_inputs(case: Case) -> int:
+    """How many inputs of a case are not fixed."""
+    return sum(low != high for low, high in zip(case.lower, case.upper, strict=True))
 
 
 def _close(result: BoundResult) -> Array:

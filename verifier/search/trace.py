@@ -18,6 +18,26 @@ COPY = -2
 """In place of a dimension: the children are copies."""
 
 
+@dataclass(frozen=True, slots=True)
+class SplitEvidence:
+    """Why groups are refuted on nodes whose operands were split.
+
+    Attributes:
+        node, group, row: ``E`` (row counted within the group).
+        parameters: ``E``, of the rows.
+        splits: ``E``, with the multipliers that were used.
+        anchor_node, anchor: the node whose intermediate bounds were inherited, and its tape.
+    """
+
+    node: Array
+    group: Array
+    row: Array
+    parameters: Parameters
+    splits: Splits
+    anchor_node: int
+    anchor: Tape
+
+
 class Numbered(Protocol):
     """Subproblems with ids ``D``."""
 
@@ -31,15 +51,7 @@ class Tracer(Protocol):
         """Groups were refuted on boxes (``evidence.box`` indexes ``domains``)."""
         ...
 
-    def refuted_splits(
-        self,
-        node: Array,
-        group: Array,
-        row: Array,
-        parameters: Parameters,
-        splits: Splits,
-        anchor: tuple[int, Tape],
-    ) -> None:
+    def refuted_splits(self, found: SplitEvidence) -> None:
         """Groups were refuted on nodes that inherit the intermediate bounds of an anchor (its node, its
         tape)."""
         ...
@@ -143,30 +155,23 @@ class TreeTracer:
             )
         )
 
-    def refuted_splits(
-        self,
-        node: Array,
-        group: Array,
-        row: Array,
-        parameters: Parameters,
-        splits: Splits,
-        anchor: tuple[int, Tape],
-    ) -> None:
+    def refuted_splits(self, found: SplitEvidence) -> None:
         """Keeps the evidence; the anchor's own bounds once."""
+        splits, count = found.splits, len(found.node)
         index, column = splits.pairs()
         keep = splits.beta[index, column] != 0
         index, column = index[keep], column[keep]
-        boxes = _no_boxes() if anchor[0] in self._anchors else _box_of(*anchor)
-        self._anchors.add(anchor[0])
+        known = found.anchor_node in self._anchors
+        self._anchors.add(found.anchor_node)
         self.evidence.append(
             EvidenceRecord(
-                node,
-                group,
-                row,
-                parameters,
-                np.zeros(len(node), dtype=bool),
-                boxes,
-                np.full(len(node), anchor[0]),
+                found.node,
+                found.group,
+                found.row,
+                found.parameters,
+                np.zeros(count, dtype=bool),
+                _no_boxes() if known else _box_of(found.anchor_node, found.anchor),
+                np.full(count, found.anchor_node),
                 MultiplierRecord(index, splits.operand[index, column], splits.beta[index, column]),
             )
         )
