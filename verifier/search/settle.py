@@ -62,7 +62,7 @@ class Guide(Protocol):
 class Settler:
     """Bounds blocks of one case; see the module."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything a case brings along
         self,
         graph: Graph,
         case: Case,
