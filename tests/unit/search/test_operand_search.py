@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from verifier import Options, verify
 from verifier.check.main import check
 from verifier.conclude import Ledger
+from verifier.search.settle import Settler
 from verifier.verdict import Semantics, Status, UnknownReason
 
 INPUTS, WIDTH = 70, 12
@@ -119,3 +120,35 @@ def test_copies_that_lose_a_group_are_a_defect(left: list[bool]) -> None:
     assert ledger.open == 2
     ledger.copy(held, held, np.array([False, False, False]))
     assert ledger.open == 2  # a copy without groups is settled at once
+
+
+@pytest.mark.parametrize("few_first", [True, False])
+def test_one_proof_of_cases_with_few_and_with_many_varying_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_first: bool
+) -> None:
+    """Alone they are bounded by different rules; a certificate has one."""
+    rules: list[bool] = []
+
+    class Spy(Settler):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            rules.append(self.fast.rule.forward)
+
+    monkeypatch.setattr("verifier.api.Settler", Spy)
+    model = network(tmp_path / "m.onnx", "Relu")
+    lines = [f"(declare-const X_{i} Real)" for i in range(INPUTS)] + ["(declare-const Y_0 Real)"]
+    lines += ["(declare-const Y_1 Real)"]
+    boxes = [[0.3 if i < varying else 0.0 for i in range(INPUTS)] for varying in (3, INPUTS)]
+    cases = [
+        "(and (<= Y_0 -30.0) "
+        + " ".join(f"(>= X_{i} {-r - shift}) (<= X_{i} {r - shift})" for i, r in enumerate(box))
+        + ")"
+        for box, shift in zip(boxes if few_first else boxes[::-1], (0.0, 0.125), strict=True)
+    ]
+    spec, proof = tmp_path / "p.vnnlib", tmp_path / "proof.sbcert"
+    spec.write_text("\n".join([*lines, f"(assert (or {' '.join(cases)}))"]))
+    assert verify(model, spec, options=Options(attack=False), certificate=proof).status is Status.UNSAT
+    assert rules == [False, False]
+    assert check(proof, {"": model}, spec).verdict == "unsat"
+    assert verify(model, spec, options=Options(attack=False)).status is Status.UNSAT
+    assert rules[2:] == [few_first, not few_first]
