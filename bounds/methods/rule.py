@@ -8,18 +8,17 @@ the range of a forward affine form, and elements on which the step is not affine
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bounds.ball import Ball, BoundBall
-from bounds.methods.backward import Rows, backward, concretize
-from bounds.methods.improve import improve
+from bounds.graph import Array
 from bounds.methods.moves import boxlike_slots, origin_of
-from bounds.methods.multipliers import Multipliers
-from bounds.methods.tape import Stopped, Tape
+from bounds.methods.refine import Refiner
+from bounds.methods.tape import Tape
 from bounds.numerics import LARGEST_SUM, box_to_centre
 from bounds.plan import (
     AffineStep,
@@ -30,7 +29,7 @@ from bounds.plan import (
     ScalarStep,
     Step,
 )
-from bounds.relax.base import Choice, Form, Relaxation, spread_of
+from bounds.relax.base import Form, Relaxation, spread_of
 from bounds.relax.elementwise import bends, downwards, relax_scalar, scalar_range, upwards
 from bounds.relax.product import product_range, relax_product
 from bounds.relax.relu import relax_relu
@@ -55,6 +54,8 @@ class Rule:
         most: multiply-adds per box that may go into it; tensors that would cost more keep their intervals.
         row_bytes: packed rows are processed in pieces of about this many bytes.
         ball: all points of interest lie in it as well.
+        live: per slot ``n`` bool, elements that matter; others are not bounded backwards (slots left out: all
+            matter).
         should_stop: polled between pieces; when true :class:`Stopped` is raised.
     """
 
@@ -64,6 +65,7 @@ class Rule:
     most: float = math.inf
     row_bytes: int = 4_000_000
     ball: Ball | None = None
+    live: Mapping[int, Array] = field(default_factory=dict[int, Array])
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -121,7 +123,7 @@ class _Pass:
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, Form] = {}
         self.forward = rule.forward  # a point's forms say what its intervals say
-        self.left = rule.most * len(self.centre)
+        self.refiner = Refiner(self.tape, rule.most * len(self.centre), rule.sharpen, rule.row_bytes)
         if rule.forward:
             self.tape.columns = np.flatnonzero(varying(lo, hi))
             self.forward = len(self.tape.columns) > 0
@@ -309,7 +311,10 @@ class _Pass:
         refined = [(lo < 0) & (lo > 0) for lo, _ in intervals]  # none
         if self.rule.refine:
             for i, s in enumerate(step.sources):
-                lo, hi, refined[i] = self._refine(s, *intervals[i], self._wanted(step, i, intervals))
+                wanted = self._wanted(step, i, intervals)
+                if step.slot in self.rule.live:
+                    wanted = wanted & k.array(self.rule.live[step.slot])
+                lo, hi, refined[i] = self._refine(s, *intervals[i], wanted)
                 intervals[i] = (lo, hi)
         forms = [self.forms.get(s) if self.forward else None for s in step.sources]
         spreads = [spread_of(f) for f in forms]
@@ -404,18 +409,20 @@ class _Pass:
         """
         none = wanted & ~wanted
         origin, move = origin_of(self.plan, slot)
-        first = self.plan.producer[origin]
-        source = self.plan.steps[first]
+        source = self.plan.steps[self.plan.producer[origin]]
         if self._is_exact(source):
             # such intervals are exact (up to rounding)
             return lo, hi, none
         boxes, elements = self.k.nonzero(wanted)
-        if len(boxes) == 0 or not self._affordable(first, len(boxes)):
+        if len(boxes) == 0:
+            return lo, hi, none
+        steps = self.refiner.affordable(source.slot, len(boxes))
+        if steps is None:
             return lo, hi, none
         at = elements if move is None else move[self.k.numpy(elements)]
         lo, hi = self.k.copy(lo), self.k.copy(hi)
         if move is None:
-            below, above = self._bound_all(source, first, boxes, elements)
+            below, above = self.refiner.bound(source.slot, boxes, elements, steps)
         else:
             at = move[self.k.numpy(elements)]
             kept = np.flatnonzero(at >= 0)  # the others are constants
@@ -424,7 +431,8 @@ class _Pass:
             places, back = np.unique(self.k.numpy(boxes) * size + at[kept], return_inverse=True)
             if not len(places):
                 return lo, hi, none
-            bounds = self._bound_all(source, first, self.k.array(places // size), self.k.array(places % size))
+            at_origin = self.k.array(places // size), self.k.array(places % size)
+            bounds = self.refiner.bound(origin, *at_origin, steps)
             below, above = (self.k.take(b, self.k.array(back)) for b in bounds)
             wanted = none
             wanted[boxes, elements] = True
@@ -434,17 +442,6 @@ class _Pass:
         hi[boxes, elements] = self.k.where(above < held[1], above, held[1])
         return lo, hi, wanted
 
-    def _affordable(self, first: int, count: int) -> bool:
-        """Whether so many elements may be bounded backwards from step ``first``; books what that costs."""
-        if self.left == math.inf:
-            return True
-        cost = 2.0 * count * max(self.rule.sharpen, 1) * self.plan.work_before(first)
-        if cost > self.left:
-            self.tape.refined_rows += 2 * count
-            return False
-        self.left -= cost
-        return True
-
     def _is_exact(self, source: Step) -> bool:
         """Whether intervals at a step's slot cannot be improved backwards."""
         if isinstance(source, InputStep | ReluStep | ScalarStep):
@@ -452,50 +449,6 @@ class _Pass:
         if self.tape.relaxations or self.tape.ball is not None:
             return False
         return self.forward or all(s in self.boxlike for s in source.sources)
-
-    def _bound_all(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
-        self.tape.refined_rows += 2 * len(boxes)
-        widest = max(self.plan.sizes[: source.slot + 1])
-        piece = max(16, self.rule.row_bytes // (8 * widest))
-        parts: list[tuple[Any, Any]] = []
-        for start in range(0, len(boxes), piece):
-            if self.rule.should_stop():
-                raise Stopped
-            b, e = boxes[start : start + piece], elements[start : start + piece]
-            parts.append(self._bound_neurons(source, first, b, e))
-        below, above = ([p[i] for p in parts] for i in (0, 1))
-        return self.k.concat(below), self.k.concat(above)
-
-    def _bound_neurons(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
-        k, count = self.k, len(boxes)
-        dom = k.concat([boxes, boxes])
-        start = first if isinstance(source, AffineStep) else first + 1
-
-        def run(choices: list[Choice], record: list[Any], _: Multipliers | None) -> tuple[Any, Any, Any]:
-            rows = self._unit_rows(source, elements, dom)
-            a = backward(self.tape, rows, start, choices or None, record or None)
-            return concretize(self.tape, a, rows), a, rows.pad
-
-        if self.rule.sharpen:
-            value = improve(self.tape, dom, run, start, self.rule.sharpen, stored=False, final=False).lower
-        else:
-            value = run([], [], None)[0]
-        return value[:count], -value[count:]
-
-    def _unit_rows(self, source: Step, elements: Any, dom: Any) -> Rows:
-        """Rows that are the elements of a step's value, and their negatives."""
-        k, count = self.k, len(elements)
-        if not isinstance(source, AffineStep):
-            unit = k.unit_rows(elements, self.plan.sizes[source.slot])
-            zero = k.zeros(2 * count)
-            return Rows({source.slot: k.concat([unit, -unit])}, zero, zero, dom)
-        parts = source.map.rows(elements)
-        const = k.zeros(count) if source.map.bias is None else source.map.bias[elements]
-        error = self.tape.error[source.slot][elements]
-        rows = Rows({}, k.concat([const, -const]), k.concat([error, error]), dom)
-        for s, part in zip(source.sources, parts, strict=True):
-            rows.add(self.tape, s, k.concat([part, -part]))
-        return rows
 
 
 def _in_precision(ball: Ball, kernels: Any) -> BoundBall:
