@@ -3,9 +3,9 @@
 A row that starts at one element of a convolutional network is zero outside a window that grows slowly on
 its way to the inputs; pushing it through whole images is mostly work on zeros. Rows whose elements lie
 close together share a window, and within it the same walk (:mod:`bounds.methods.backward`) runs on a
-network of its own: maps restricted to the window (:meth:`bounds.ops.base.AffineMap.restricted`), relaxations and error
-terms to the same elements. Coefficients outside are zero, so bounds and what they pay for rounding are
-those of the whole walk (its sums, which are longer there by zeros, in another order).
+network of its own: maps restricted to the window (:meth:`bounds.ops.base.AffineMap.restricted`), relaxations
+and error terms to the same elements. Coefficients outside are zero, so bounds and what they pay for
+rounding are those of the whole walk (its sums, longer there by zeros, in another order).
 """
 
 from __future__ import annotations
