@@ -23,6 +23,7 @@ from bounds.methods.objective import (
     split_scores,
 )
 from bounds.methods.parameters import Parameters, Refined, refined_elements, tape_parameters
+from bounds.methods.row_choices import RowChoices
 from bounds.methods.rule import FORWARD_INPUTS, Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
@@ -42,6 +43,7 @@ class Evidence:
         parameters: ``E``, of the relaxations in the row's backward pass.
         box_parameters: ``D``, those used for intermediate bounds (rectifiers: slopes 0 or 1).
         box_refined: ``D``, operands that were bounded backwards.
+        box_rows: rows of intermediate bounds with parameters of their own, where there are any.
         exact: ``E`` bool, needs exact arithmetic to re-prove.
     """
 
@@ -52,6 +54,7 @@ class Evidence:
     box_parameters: Parameters
     box_refined: Refined
     exact: Array
+    box_rows: RowChoices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,7 @@ class Effort:
     Attributes:
         refine: bound operands of nonlinear steps backwards.
         iterations: steps of optimisation for open rows.
-        sharpen: such steps for the rows of intermediate bounds as well; a certificate has no place for their
-            parameters, so evidence of such bounds cannot be re-proved.
+        sharpen: such steps for the rows of intermediate bounds as well.
     """
 
     refine: bool = True
@@ -142,7 +144,8 @@ class BoxBounder:
             effort: instead of the options' one.
         """
         effort = effort or self.options.effort
-        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen)
+        keep = self.options.evidence and effort.sharpen > 0
+        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)
@@ -259,7 +262,7 @@ class _Collector:
     def __init__(self, bounder: BoxBounder, tape: Tape, boxes: int) -> None:
         self.bounder = bounder
         self.parameters = tape_parameters(tape)
-        self.refined = refined_elements(tape)
+        self.refined, self.rows = refined_elements(tape), tape.rows
         self.parts: list[tuple[Array, Array, Array, Parameters]] = []
         self.boxes = boxes
 
@@ -278,7 +281,7 @@ class _Collector:
         parameters = Parameters.concat([p[3] for p in self.parts])
         exact = np.full(len(b), self.bounder.plan.kernels.precision is EXACT)
         start = self.bounder.objectives.start[g]
-        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact)
+        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact, self.rows)
 
 
 def precisions() -> tuple[Precision, Precision, Precision]:

@@ -19,6 +19,8 @@ from bounds.methods.backward import Rows, backward, concretize
 from bounds.methods.improve import improve
 from bounds.methods.moves import boxlike_slots, origin_of
 from bounds.methods.multipliers import Multipliers
+from bounds.methods.parameters import Parameters, stored_parameters
+from bounds.methods.row_choices import Followed, RowChoices, in_full, offsets_of
 from bounds.methods.tape import Stopped, Tape
 from bounds.numerics import LARGEST_SUM, box_to_centre
 from bounds.plan import (
@@ -52,6 +54,8 @@ class Rule:
         forward: run the forward affine pass (pays for few inputs).
         refine: bound operands of nonlinear steps backwards (otherwise intervals only).
         sharpen: steps of optimisation for the rows of intermediate bounds.
+        keep: the tape shall hold the parameters that these rows ended with.
+        follow: bound what a tape did, with its parameters, instead of deciding anew.
         most: multiply-adds per box that may go into it; tensors that would cost more keep their intervals.
         row_bytes: packed rows are processed in pieces of about this many bytes.
         ball: all points of interest lie in it as well.
@@ -61,6 +65,8 @@ class Rule:
     forward: bool = True
     refine: bool = True
     sharpen: int = 0
+    keep: bool = False
+    follow: Followed | None = None
     most: float = math.inf
     row_bytes: int = 4_000_000
     ball: Ball | None = None
@@ -135,6 +141,8 @@ class _Pass:
             if isinstance(plan.steps[plan.producer[s]], NonlinearStep)
         }
         self.boxlike = boxlike_slots(plan)
+        self.offsets = offsets_of(plan)
+        self.kept: list[RowChoices] = []
 
     def run(self) -> Tape:
         for i, step in enumerate(self.plan.steps):
@@ -153,6 +161,8 @@ class _Pass:
                     self.forms.pop(s, None)
         for slot in self.plan.outputs:
             self.tape.outputs[slot] = self.intervals[slot]
+        if self.kept:
+            self.tape.rows = RowChoices.concat(self.kept, self.plan)
         return self.tape
 
     def _input(self, step: InputStep) -> None:
@@ -309,11 +319,14 @@ class _Pass:
         refined = [(lo < 0) & (lo > 0) for lo, _ in intervals]  # none
         if self.rule.refine:
             for i, s in enumerate(step.sources):
-                lo, hi, refined[i] = self._refine(s, *intervals[i], self._wanted(step, i, intervals))
+                wanted = self._wanted(step, i, intervals)
+                lo, hi, refined[i] = self._refine(s, self.offsets[step.index, i], *intervals[i], wanted)
                 intervals[i] = (lo, hi)
         forms = [self.forms.get(s) if self.forward else None for s in step.sources]
         spreads = [spread_of(f) for f in forms]
         relaxation, lo, hi = self._relax(step, intervals, spreads)
+        if self.rule.follow is not None:
+            relaxation = self.rule.follow.chosen(step, relaxation)
         relaxation.refined = tuple(refined)
         self.tape.relaxations.append(relaxation)
         self.intervals[step.slot] = (lo, hi)
@@ -336,6 +349,8 @@ class _Pass:
     def _wanted(self, step: NonlinearStep, operand: int, intervals: list[tuple[Any, Any]]) -> Any:
         """``D n`` bool: elements of an operand whose interval is worth bounding backwards."""
         lo, hi = intervals[operand]
+        if self.rule.follow is not None:
+            return self.k.array(self.rule.follow.wanted(step, operand))
         if isinstance(step, ReluStep):
             return (lo < 0) & (hi > 0)
         if isinstance(step, ScalarStep):
@@ -394,8 +409,8 @@ class _Pass:
             reach, centre = k.where(says, reach, math.inf), k.where(says, centre, 0)
         return centre - reach, centre + reach
 
-    def _refine(self, slot: int, lo: Any, hi: Any, wanted: Any) -> tuple[Any, Any, Any]:
-        """Backward bounds for the wanted elements of a slot.
+    def _refine(self, slot: int, number: int, lo: Any, hi: Any, wanted: Any) -> tuple[Any, Any, Any]:
+        """Backward bounds for the wanted elements of a slot, operands from ``number`` on.
 
         Elements that only move data are bounded where they come from, once.
 
@@ -412,10 +427,11 @@ class _Pass:
         boxes, elements = self.k.nonzero(wanted)
         if len(boxes) == 0 or not self._affordable(first, len(boxes)):
             return lo, hi, none
-        at = elements if move is None else move[self.k.numpy(elements)]
         lo, hi = self.k.copy(lo), self.k.copy(hi)
+        back: Any = None
         if move is None:
-            below, above = self._bound_all(source, first, boxes, elements)
+            operands = number + self.k.numpy(elements)
+            below, above, chosen = self._bound_all(source, first, (boxes, elements), operands)
         else:
             at = move[self.k.numpy(elements)]
             kept = np.flatnonzero(at >= 0)  # the others are constants
@@ -424,10 +440,15 @@ class _Pass:
             places, back = np.unique(self.k.numpy(boxes) * size + at[kept], return_inverse=True)
             if not len(places):
                 return lo, hi, none
-            bounds = self._bound_all(source, first, self.k.array(places // size), self.k.array(places % size))
+            # of elements that are repeated, any one's row will do
+            operands = np.empty(len(places), dtype=np.int64)
+            operands[back] = number + self.k.numpy(elements)
+            where = self.k.array(places // size), self.k.array(places % size)
+            *bounds, chosen = self._bound_all(source, first, where, operands)
             below, above = (self.k.take(b, self.k.array(back)) for b in bounds)
             wanted = none
             wanted[boxes, elements] = True
+        self._keep(number, boxes, elements, back, chosen)
         held = lo[boxes, elements], hi[boxes, elements]
         # a NaN compares false and improves nothing
         lo[boxes, elements] = self.k.where(below > held[0], below, held[0])
@@ -453,22 +474,39 @@ class _Pass:
             return False
         return self.forward or all(s in self.boxlike for s in source.sources)
 
-    def _bound_all(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
+    def _keep(self, number: int, boxes: Any, elements: Any, back: Any, chosen: list[Parameters]) -> None:
+        """Notes the parameters of rows: ``chosen`` holds those of lower bounds, then those of upper ones."""
+        if not chosen:
+            return
+        box, operand = (np.asarray(self.k.numpy(v)).astype(np.int64) for v in (boxes, elements))
+        for upper, held in enumerate(chosen):
+            p = held if back is None else held.take(back)
+            sides = np.full(len(box), upper, dtype=np.uint8)
+            self.kept.append(RowChoices(box, number + operand, sides, in_full(p, self.plan)))
+
+    def _bound_all(
+        self, source: Step, first: int, where: tuple[Any, Any], operands: Any
+    ) -> tuple[Any, Any, list[Parameters]]:
+        """Both bounds of elements ``where`` (box, element), and their rows' parameters if they are kept."""
+        boxes, elements = where
         self.tape.refined_rows += 2 * len(boxes)
         widest = max(self.plan.sizes[: source.slot + 1])
         piece = max(16, self.rule.row_bytes // (8 * widest))
-        parts: list[tuple[Any, Any]] = []
+        parts: list[tuple[Any, Any, list[Parameters]]] = []
         for start in range(0, len(boxes), piece):
             if self.rule.should_stop():
                 raise Stopped
-            b, e = boxes[start : start + piece], elements[start : start + piece]
-            parts.append(self._bound_neurons(source, first, b, e))
+            mine = slice(start, start + piece)
+            parts.append(self._bound_neurons(source, first, (boxes[mine], elements[mine]), operands[mine]))
         below, above = ([p[i] for p in parts] for i in (0, 1))
-        return self.k.concat(below), self.k.concat(above)
+        sides = [Parameters.concat([p[2][i] for p in parts]) for i in (0, 1)] if parts[0][2] else []
+        return self.k.concat(below), self.k.concat(above), sides
 
-    def _bound_neurons(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
-        k, count = self.k, len(boxes)
-        dom = k.concat([boxes, boxes])
+    def _bound_neurons(
+        self, source: Step, first: int, where: tuple[Any, Any], operands: Any
+    ) -> tuple[Any, Any, list[Parameters]]:
+        (boxes, elements), count = where, len(where[0])
+        dom = self.k.concat([boxes, boxes])
         start = first if isinstance(source, AffineStep) else first + 1
 
         def run(choices: list[Choice], record: list[Any], _: Multipliers | None) -> tuple[Any, Any, Any]:
@@ -476,11 +514,22 @@ class _Pass:
             a = backward(self.tape, rows, start, choices or None, record or None)
             return concretize(self.tape, a, rows), a, rows.pad
 
-        if self.rule.sharpen:
-            value = improve(self.tape, dom, run, start, self.rule.sharpen, stored=False, final=False).lower
+        follow, sides = self.rule.follow, list[Parameters]()
+        if follow is not None:
+            places = [follow.place(q, upper=u) for u in (False, True) for q in operands.tolist()]
+            choices = follow.choices(self.plan, self.tape.relaxations, np.array(places), dom)
+            value = run(choices, [], None)[0]
+        elif self.rule.sharpen:
+            # slopes of smooth functions are float32 numbers as they are, or else in the end
+            stored = self.rule.keep and self.k.precision.dtype != np.dtype(np.float32)
+            best = improve(self.tape, dom, run, start, self.rule.sharpen, stored=stored, final=False)
+            value = best.lower
+            if self.rule.keep:
+                every = stored_parameters(self.tape, best.choices, 2 * count)
+                sides = [every.take(slice(0, count)), every.take(slice(count, None))]
         else:
             value = run([], [], None)[0]
-        return value[:count], -value[count:]
+        return value[:count], -value[count:], sides
 
     def _unit_rows(self, source: Step, elements: Any, dom: Any) -> Rows:
         """Rows that are the elements of a step's value, and their negatives."""

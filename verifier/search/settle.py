@@ -189,11 +189,8 @@ class Settler:
         return not np.isfinite(found.lower).any()
 
     def _may_sharpen(self, result: BoundResult, domains: Domains) -> bool:
-        """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split.
-
-        Certificates cannot hold their parameters yet, so a run that writes one does without.
-        """
-        if self.guide is not None or self.fast.rule.forward or self._options.evidence:
+        """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split."""
+        if self.guide is not None or self.fast.rule.forward:
             return False
         work = 3.0 * result.refined * self.fast.plan.work * _SHARP.sharpen
         return bool((domains.open & ~result.refuted).any()) and work <= _SHARP_WORK
