@@ -144,7 +144,8 @@ class BoxBounder:
             effort: instead of the options' one.
         """
         effort = effort or self.options.effort
-        keep = self.options.evidence and effort.sharpen > 0
+        # whoever goes on from a single box needs its parameters to bound it again in finer arithmetic
+        keep = effort.sharpen > 0 and (self.options.evidence or len(lo) == 1)
         rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)

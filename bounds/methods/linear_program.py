@@ -17,22 +17,27 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.methods.tape import Tape
-from bounds.plan import AffineStep, InputStep, NonlinearStep, Plan
+from bounds.plan import AffineStep, InputStep, Plan, apply_nonlinear
 from bounds.relax.base import Relaxation
 from bounds.relax.elementwise import ScalarRelaxation
 from bounds.relax.product import ProductRelaxation
-from bounds.relax.relu import ReluRelaxation
+from bounds.relax.relu import SLOPE_STEPS, ReluRelaxation
 
 # stored entries of all affine maps; a larger network is not one for this
 _MOST_ENTRIES = 2_000_000
 # lines of a curved step on either side
 _CURVED_LINES = 5
-# multipliers that can change a bound by less than this share of it are noise of the solver
-_NOISE = 1e-9
+# multipliers below this share of the largest one are noise of the solver
+_NOISE = 2.0**-30
+# a program that takes longer is no help
+_SECONDS = 20.0
 # the only status of scipy's solver that brings a solution; every other one brings none
 _OPTIMAL, _INFEASIBLE = 0, 2
-# what leaving the operands' intervals costs where they contradict each other, in units of the row
-_PENALTY = 1e4
+# what leaving the operands' intervals costs where they contradict each other, in units of the row: the first
+# of these with which the row is positive (the larger, the more does rounding of slopes cost)
+_PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
+# values that leave a function by less than this (relatively) are as good as exact; a price for all others
+_EXACT, _COSTS = 2.0**-19, 2.0**-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Guidance:
         point: ``d`` inputs where it is attained.
         parameters: per relaxation and parameter ``n`` numbers in [0, 1].
         operand, beta: ``G`` multipliers of operands' intervals.
+        operand_to_split, split_at: the operand of the step whose lines cost the row most at the optimum, and
+            where to split it; -1 where no line costs anything.
     """
 
     value: float
@@ -51,6 +58,17 @@ class Guidance:
     parameters: list[tuple[Array, ...]]
     operand: Array
     beta: Array
+    operand_to_split: int
+    split_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``outputs . y + inputs . x + constant``, in flat vectors."""
+
+    outputs: Array
+    inputs: Array
+    constant: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,59 +140,94 @@ class NodeProgram:
         entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
         return sparse.csr_array(entries, shape=(count, self.columns)), np.concatenate(constants)
 
-    def solve(self, tape: Tape, box: int, outputs: Array, inputs: Array) -> Guidance | None:
-        """The program of one row, ``outputs . y + inputs . x``, over subproblem ``box`` of a tape.
+    def solve(
+        self, tape: Tape, box: int, row: Row, fixed: list[tuple[Array, ...]] | None = None
+    ) -> Guidance | None:
+        """The program of one row over subproblem ``box`` of a tape.
+
+        Args:
+            tape, box: whose intervals and lines.
+            row: over outputs and inputs, and its constant.
+            fixed: parameters of all lines; only multipliers are free then.
 
         Returns:
             What its optimum says; None where there is none (the solver failed, or all is unbounded).
         """
-        from scipy import sparse
-
-        cost = self._cost(outputs, inputs)
+        cost = self._cost(row.outputs, row.inputs)
         low, high = self._ranges(tape, box)
-        matrix, shift, lines = self._inequalities(tape, box)
-        equal, constant = self._equalities
+        matrix, shift, lines = self._inequalities(tape, box, fixed)
+        status, found = _INFEASIBLE, None
         if np.all(low <= high):
-            status, found = _optimum(cost, (matrix, shift), (equal, constant), (low, high))
-        else:
-            status, found = _INFEASIBLE, None
+            status, found = _optimum(cost, (matrix, shift), self._equalities, (low, high))
         infeasible = status == _INFEASIBLE
         if infeasible:
-            # a last column: how far all operands' intervals may be left
-            operands = np.flatnonzero(self._is_operand() & np.isfinite(low) & np.isfinite(high))
-            count = len(operands)
-            unit = sparse.csr_array((np.ones(count), (np.arange(count), operands)), (count, self.columns))
-            ones = sparse.csr_array(np.ones((count, 1)))
-            parts = [[matrix, None], [unit, -ones], [-unit, -ones]]
-            if matrix is None:
-                parts = parts[1:]
-            loose = sparse.csr_array(sparse.bmat(parts))
-            wall = np.concatenate([shift, high[operands], -low[operands]])
-            kept = equal
-            if equal is not None:
-                kept = sparse.csr_array(sparse.hstack([equal, sparse.csr_array((equal.shape[0], 1))]))
-            free_low, free_high = low.copy(), high.copy()
-            free_low[operands], free_high[operands] = -np.inf, np.inf
-            penalty = _PENALTY * max(1.0, float(np.abs(cost).max()))
-            status, found = _optimum(
-                np.append(cost, penalty),
-                (loose, wall),
-                (kept, constant),
-                (np.append(free_low, 0), np.append(free_high, np.inf)),
-            )
-            if status != _OPTIMAL or found is None:
-                return None
-            x, price, reduced = found
-            walls = price[len(shift) :]
-            reduced = reduced[:-1].copy()
-            reduced[operands] += walls[count:] - walls[:count]
-            found = x[:-1], price[: len(shift)], reduced
-        elif status != _OPTIMAL or found is None:
+            found = self._elastic(cost, row.constant, (matrix, shift), (low, high))
+        if found is None:
             return None
         x, price, reduced = found
         point = np.concatenate([x[self._part(s.slot)] for s in self.plan.steps if isinstance(s, InputStep)])
-        value = np.inf if infeasible else float(cost @ x)
-        return Guidance(value, point, *self._read(tape, box, lines, price, reduced, (low, high)))
+        value = np.inf if infeasible else float(cost @ x) + row.constant
+        read, above = self._read(tape, box, lines, price, reduced, fixed)
+        parameters, miss = read
+        multipliers = self._multipliers(miss, (low, high))
+        place = (-1, 0.0) if infeasible else self._worst(tape, box, x, above)
+        return Guidance(value, point, parameters, *multipliers, *place)
+
+    def _elastic(
+        self, cost: Array, constant: float, lines: tuple[Any, Array], ends: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array] | None:
+        """The optimum where operands may leave their intervals, at a price: its multipliers show that the
+        conditions contradict each other."""
+        from scipy import sparse
+
+        (matrix, shift), (low, high), (equal, right) = lines, (v.copy() for v in ends), self._equalities
+        operands = np.flatnonzero(self._is_operand() & np.isfinite(low) & np.isfinite(high))
+        count = len(operands)
+        unit = sparse.csr_array((np.ones(count), (np.arange(count), operands)), (count, self.columns))
+        ones = sparse.csr_array(np.ones((count, 1)))
+        # one more column: how far all of them are left
+        parts = [[unit, -ones], [-unit, -ones]]
+        if matrix is not None:
+            parts.insert(0, [matrix, None])
+        walls = np.concatenate([shift, high[operands], -low[operands]])
+        if equal is not None:
+            equal = sparse.csr_array(sparse.hstack([equal, sparse.csr_array((equal.shape[0], 1))]))
+        low[operands], high[operands] = -np.inf, np.inf
+        rows = sparse.csr_array(sparse.bmat(parts)), walls
+        limits = np.append(low, 0), np.append(high, np.inf)
+        found = None
+        for penalty in _PENALTIES:
+            whole = np.append(cost, penalty * max(1.0, float(np.abs(cost).max())))
+            _, found = _optimum(whole, rows, (equal, right), limits)
+            if found is None or whole @ found[0] + constant > 1:
+                break
+        if found is None:
+            return None
+        x, price, reduced = found
+        above, below = np.split(price[len(shift) :], 2)
+        reduced = reduced[:-1].copy()
+        reduced[operands] += below - above
+        return x[:-1], price[: len(shift)], reduced
+
+    def _worst(self, tape: Tape, box: int, x: Array, above: list[Array]) -> tuple[int, float]:
+        """Number of the operand whose step's lines cost most at the optimum ``x``, and where to split it."""
+        k, best, where = tape.kernels, 0.0, (-1, 0.0)
+        for step, relaxation, price in zip(self.plan.nonlinear, tape.relaxations, above, strict=True):
+            at = [x[self._part(s)] for s in step.sources]
+            real = np.asarray(apply_nonlinear(k, step, [k.array(v[None]) for v in at]))[0]
+            gap = np.abs(x[self._part(step.slot)] - np.asarray(k.numpy(real)))
+            # lines without a price are not exact either, and a split there moves the optimum all the same
+            cost = np.where(gap > _EXACT * (1 + np.abs(real)), gap * (np.abs(price) + _COSTS), 0)
+            ends = [[np.asarray(k.numpy(v))[box] for v in pair] for pair in relaxation.intervals]
+            widths = [hi - lo for lo, hi in ends]
+            i = int(np.argmax(np.where(np.isfinite(cost), cost, 0)))
+            position = int(np.argmax([w[i] for w in widths]))
+            lo, hi = (float(v[i]) for v in ends[position])
+            point = 0.0 if isinstance(relaxation, ReluRelaxation) else lo / 2 + hi / 2
+            if cost[i] > best and lo < np.float32(point) < hi:
+                best = float(cost[i])
+                where = self._first_operand[step.sources[position]] + i, float(np.float32(point))
+        return where
 
     def _part(self, slot: int) -> slice:
         return slice(int(self.start[slot]), int(self.start[slot + 1]))
@@ -213,7 +266,7 @@ class NodeProgram:
         return low, high
 
     def _inequalities(
-        self, tape: Tape, box: int
+        self, tape: Tape, box: int, fixed: list[tuple[Array, ...]] | None
     ) -> tuple[Any, Array, list[tuple[int, list[_Lines], list[_Lines]]]]:
         """Lines of all nonlinear steps as ``matrix v <= shift``, and the lines themselves in that order."""
         from scipy import sparse
@@ -225,7 +278,8 @@ class NodeProgram:
         kept: list[tuple[int, list[_Lines], list[_Lines]]] = []
         count = 0
         for step, relaxation in zip(self.plan.nonlinear, tape.relaxations, strict=True):
-            sides = lines_of_step(relaxation, box)
+            chosen = None if fixed is None else fixed[step.index]
+            sides = lines_of_step(relaxation, box) if chosen is None else _chosen(relaxation, box, chosen)
             kept.append((step.index, *sides))
             for sign, side in zip((1.0, -1.0), sides, strict=True):
                 for lines in side:
@@ -252,10 +306,14 @@ class NodeProgram:
         lines: list[tuple[int, list[_Lines], list[_Lines]]],
         price: Array,
         reduced: Array,
-        ends: tuple[Array, Array],
-    ) -> tuple[list[tuple[Array, ...]], Array, Array]:
-        """Parameters and multipliers from the prices ``>= 0`` of lines and the columns' reduced costs."""
+        fixed: list[tuple[Array, ...]] | None,
+    ) -> tuple[tuple[list[tuple[Array, ...]], Array], list[Array]]:
+        """From the prices ``>= 0`` of lines and the columns' reduced costs: parameters and what they miss.
+
+        Also what arrives at the value of every nonlinear step.
+        """
         parameters: list[tuple[Array, ...]] = []
+        arrived: list[Array] = []
         start, miss = 0, reduced.copy()
         for (index, *sides), relaxation in zip(lines, tape.relaxations, strict=True):
             step = self.plan.nonlinear[index]
@@ -272,24 +330,26 @@ class NodeProgram:
                     np.add.at(above, part.element, sign * paid)
                     for k, slope in enumerate(part.slopes):
                         np.add.at(handed[k], part.element, sign * paid * slope)
-            found = _parameters(relaxation, box, above, handed, weights)
+            if fixed is None:
+                found = _parameters(relaxation, box, above, handed, weights)
+            else:
+                found = fixed[index]
             parameters.append(found)
+            arrived.append(above)
             for k, slope in enumerate(_slopes(relaxation, box, found, above)):
                 miss[self._part(step.sources[k])] += slope * above - handed[k]
-        return parameters, *self._multipliers(miss, ends)
+        return (parameters, miss), arrived
 
     def _multipliers(self, miss: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         """Those of operands that are worth having, by number of the operand."""
         operand: list[Array] = []
         beta: list[Array] = []
-        low, high = ends
-        with np.errstate(invalid="ignore"):
-            reach = np.where(miss != 0, np.abs(miss) * (high - low), 0)
-        usable = self._is_operand() & np.isfinite(np.where(miss > 0, low, high))
-        least = _NOISE * max(float(np.max(reach[usable & np.isfinite(reach)], initial=0.0)), 1e-12)
+        usable = self._is_operand() & np.isfinite(np.where(miss > 0, *ends))
+        size = np.where(usable, np.abs(miss), 0)
+        least = _NOISE * max(1.0, float(size.max(initial=0.0)))
         for slot, first in self._first_operand.items():
             part = self._part(slot)
-            element = np.flatnonzero(usable[part] & (reach[part] > least))
+            element = np.flatnonzero(size[part] > least)
             operand.append(first + element)
             beta.append(miss[part][element])
         if not operand:
@@ -305,7 +365,16 @@ def _optimum(
 
     rows, walls = (None, None) if unequal[0] is None else unequal
     maps, constants = (None, None) if equal[0] is None else equal
-    found: Any = linprog(cost, rows, walls, maps, constants, np.column_stack(ends), method="highs")
+    found: Any = linprog(
+        cost,
+        rows,
+        walls,
+        maps,
+        constants,
+        np.column_stack(ends),
+        method="highs",
+        options={"time_limit": _SECONDS},
+    )
     if found.status != _OPTIMAL or found.x is None:
         return int(found.status) if found.status in (_OPTIMAL, _INFEASIBLE) else -1, None
     price = np.zeros(0) if rows is None else -np.asarray(found.ineqlin.marginals)
@@ -404,22 +473,43 @@ def _parameters(
     return tuple(out) or (half, half)
 
 
+def _explicit(relaxation: Relaxation, box: int, parameters: tuple[Array, ...]) -> list[Array]:
+    """The explicit choice of one box that has these parameters, rounded as the bounder rounds them."""
+    k: Any = relaxation.kernels  # type: ignore[attr-defined]
+    dom = k.array(np.array([box]))
+    choice = relaxation.choose(dom, tuple(k.array(on_grid(p)[None]) for p in parameters))
+    return [
+        np.broadcast_to(np.asarray(k.numpy(v)), (1, len(parameters[0])))[0]
+        for v in relaxation.explicit(dom, choice)
+    ]
+
+
+def on_grid(values: Array) -> Array:
+    """Parameters as multiples of 1/128."""
+    return np.rint(values * SLOPE_STEPS) / SLOPE_STEPS
+
+
 def _slopes(
     relaxation: Relaxation, box: int, parameters: tuple[Array, ...], above: Array
 ) -> tuple[Array, ...]:
     """Per operand the slope that a row which arrives with ``above`` uses under (rounded) parameters."""
-    k = relaxation.kernels  # type: ignore[attr-defined]
-    dom = k.array(np.array([box]))
-    choice = relaxation.choose(dom, tuple(k.array(p[None]) for p in parameters))
-    explicit = relaxation.explicit(dom, choice)
+    choice = tuple(_explicit(relaxation, box, parameters))
     operands = 2 if isinstance(relaxation, ProductRelaxation) else 1
-    out: list[Array] = []
-    for i in range(operands):
-        low, high = (np.asarray(k.numpy(v))[0] for v in relaxation.slopes(explicit, i))
-        out.append(np.where(above < 0, high, low))
-    return tuple(out)
+    pairs = [relaxation.slopes(choice, i) for i in range(operands)]
+    return tuple(np.where(above < 0, high, low) for low, high in pairs)
 
 
-def nonlinear_sizes(steps: tuple[NonlinearStep, ...]) -> list[int]:
-    """Elements of every nonlinear step."""
-    return [s.size for s in steps]
+def _chosen(
+    relaxation: Relaxation, box: int, parameters: tuple[Array, ...]
+) -> tuple[list[_Lines], list[_Lines]]:
+    """The two lines of every element under given parameters."""
+    choice = _explicit(relaxation, box, parameters)
+    whole = np.ones(len(parameters[0]), dtype=bool)
+    if isinstance(relaxation, ReluRelaxation):
+        slope, upper, offset = choice
+        return [_lines((slope,), np.zeros(len(slope)), whole)], [_lines((upper,), offset, whole)]
+    if isinstance(relaxation, ProductRelaxation):
+        px, py, pc, qx, qy, qc = choice[2:]
+        return [_lines((px, py), pc, whole)], [_lines((qx, qy), qc, whole)]
+    kl, ku, bl, bu = choice[2:]
+    return [_lines((kl,), bl, whole)], [_lines((ku,), bu, whole)]

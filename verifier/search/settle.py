@@ -18,11 +18,13 @@ from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
+from bounds.methods.operand_bounder import OperandBounder
 from bounds.methods.rule import wide
 from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
 from verifier.problem import exact_array
+from verifier.search.exact_leaf import ExactLeaves, fine_bounder
 from verifier.spec.model import Case
 
 # exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
@@ -113,6 +115,13 @@ class Settler:
         made = BoxBounder(self._graph, self._objectives, precision, self._options, plan=plan)
         self._plans[precision.name] = made.plan
         return made
+
+    def exact_leaves(self, bounder: OperandBounder, root: Domains) -> ExactLeaves:
+        """What settles subproblems of a box that split operands."""
+        anchor, lo, hi = bounder.anchor, root.lo[0], root.hi[0]
+        rounds = anchor.kernels.precision is not FLOAT64
+        fine = (lambda: fine_bounder(self.fine, anchor, lo, hi)) if rounds else None
+        return ExactLeaves(bounder, self._objectives, fine, self._options.evidence)
 
     def bound(
         self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None = None
