@@ -1,4 +1,4 @@
-"""Writes certificates, version 3 (docs/reference/certificate.md). Reading is the checker's business."""
+"""Writes certificates, version 4 (docs/reference/certificate.md). Reading is the checker's business."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verifier.problem import Problem
 from verifier.search.trace import BoxRecord, EvidenceRecord, MultiplierRecord, TreeTracer
 from verifier.verdict import Semantics, Witness
 
-VERSION = 3
+VERSION = 4
 
 
 def write_unsat(
@@ -30,6 +30,7 @@ def write_unsat(
     *,
     forward: bool,
     version: str,
+    whole: Mapping[int, Array] | None = None,
 ) -> None:
     """Writes a proof tree.
 
@@ -39,9 +40,13 @@ def write_unsat(
         tracer: the whole tree and its evidence.
         forward: whether the forward pass was part of the bounding rule.
         version: the producer's version.
+        whole: case -> ``d`` bool, inputs that were searched as whole numbers; cases without any are left out.
     """
     header = _header(problem, semantics, "unsat", version) | {"forward": forward}
     arrays = _tree(len(problem.property.cases), tracer) | _evidence(tracer, problem.graph)
+    pairs = [(c, j) for c, mask in sorted((whole or {}).items()) for j in np.flatnonzero(mask).tolist()]
+    for i, name in enumerate(("whole_case", "whole_input")):
+        arrays[name] = np.array([p[i] for p in pairs], dtype=np.int32)
     _write(path, header, arrays)
 
 
