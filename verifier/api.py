@@ -13,7 +13,7 @@ import numpy as np
 from bounds.ball import Ball
 from bounds.domain import Objectives
 from bounds.expression import Fn
-from bounds.graph import UNMODELLED, Graph
+from bounds.graph import UNMODELLED, Array, Graph
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
@@ -113,6 +113,7 @@ class _Run:
     unmodelled: list[str] = field(default_factory=list[str])
     forward: bool = False
     rounded: dict[int, Fn] | None = None
+    whole: dict[int, Array] = field(default_factory=dict[int, Array])
     shown: float = 0.0
 
     def phase(self, name: str) -> None:
@@ -166,11 +167,11 @@ class _Run:
         if case.empty or not case.disjuncts:
             ledger.settle(np.ones((1, 0), dtype=bool))
             return Outcome(closed=share), next_id
-        whole = np.zeros(len(case.lower), dtype=bool)
-        if tracer is None:  # certificates know boxes of numbers only, not of whole numbers
-            if self.rounded is None:
-                self.rounded = rounded_inputs(problem.graph)
-            case, whole = in_whole_numbers(case, self.rounded)
+        if self.rounded is None:
+            self.rounded = rounded_inputs(problem.graph)
+        case, whole = in_whole_numbers(case, self.rounded)
+        if whole.any():
+            self.whole[index] = whole
         lo, hi = float64_box(case.lower, case.upper)
 
         def confirm(x: object) -> conclude.Sat | None:
@@ -263,7 +264,15 @@ class _Run:
         if total.sat is not None:
             write_sat(self.certificate, problem, semantics, total.sat.witness, version=made_by)
         else:
-            write_unsat(self.certificate, problem, semantics, tracer, forward=self.forward, version=made_by)
+            write_unsat(
+                self.certificate,
+                problem,
+                semantics,
+                tracer,
+                forward=self.forward,
+                version=made_by,
+                whole=self.whole,
+            )
         return str(self.certificate)
 
     def _report(self, problem: Problem, given: object, status: Status, total: Outcome, path: str) -> Report:

@@ -24,6 +24,7 @@ from bounds.methods.objective import (
     split_scores,
 )
 from bounds.methods.parameters import Parameters, Refined, refined_elements, tape_parameters
+from bounds.methods.row_choices import RowChoices
 from bounds.methods.rule import FORWARD_INPUTS, Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
@@ -44,6 +45,7 @@ class Evidence:
         parameters: ``E``, of the relaxations in the row's backward pass.
         box_parameters: ``D``, those used for intermediate bounds (rectifiers: slopes 0 or 1).
         box_refined: ``D``, operands that were bounded backwards.
+        box_rows: rows of intermediate bounds with parameters of their own, where there are any.
         exact: ``E`` bool, needs exact arithmetic to re-prove.
     """
 
@@ -54,6 +56,7 @@ class Evidence:
     box_parameters: Parameters
     box_refined: Refined
     exact: Array
+    box_rows: RowChoices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,7 @@ class Effort:
     Attributes:
         refine: bound operands of nonlinear steps backwards.
         iterations: steps of optimisation for open rows.
-        sharpen: such steps for the rows of intermediate bounds as well; a certificate has no place for their
-            parameters, so evidence of such bounds cannot be re-proved.
+        sharpen: such steps for the rows of intermediate bounds as well.
     """
 
     refine: bool = True
@@ -153,7 +155,10 @@ class BoxBounder:
             effort: instead of the options' one.
         """
         effort = effort or self.options.effort
-        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen)
+        # whoever goes on from a single box needs its parameters to bound it again in finer arithmetic
+        keep = effort.sharpen > 0 and (self.options.evidence or len(lo) == 1)
+        proof = self.options.evidence
+        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep, proof=proof)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)
@@ -270,7 +275,7 @@ class _Collector:
     def __init__(self, bounder: BoxBounder, tape: Tape, boxes: int) -> None:
         self.bounder = bounder
         self.parameters = tape_parameters(tape)
-        self.refined = refined_elements(tape)
+        self.refined, self.rows = refined_elements(tape), tape.rows
         self.parts: list[tuple[Array, Array, Array, Parameters]] = []
         self.boxes = boxes
 
@@ -289,7 +294,7 @@ class _Collector:
         parameters = Parameters.concat([p[3] for p in self.parts])
         exact = np.full(len(b), self.bounder.plan.kernels.precision is EXACT)
         start = self.bounder.objectives.start[g]
-        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact)
+        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact, self.rows)
 
 
 def precisions() -> tuple[Precision, Precision, Precision]:

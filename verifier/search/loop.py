@@ -118,8 +118,10 @@ class Search:
     def _search_operands(self, root: Domains, tape: Tape) -> None:
         """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
+        bounder = OperandBounder(tape, fast.compiled)
+        leaves = self.settler.exact_leaves(bounder, root)
         search = OperandSearch(
-            OperandBounder(tape, fast.compiled),
+            bounder,
             fast.objectives,
             self.falsifier,
             self.budget,
@@ -128,8 +130,10 @@ class Search:
             self.watch,
             self.outcome,
             self.next_id,
+            leaves,
         )
         search.run(root)
+        self.settler.counts.float64 += leaves.settled
         self.next_id = search.next_id
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:

@@ -18,11 +18,13 @@ from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
+from bounds.methods.operand_bounder import OperandBounder
 from bounds.methods.rule import wide
 from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
 from verifier.problem import exact_array
+from verifier.search.exact_leaf import ExactLeaves, fine_bounder
 from verifier.spec.model import Case
 
 # exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
@@ -34,6 +36,8 @@ _CHEAP = Effort(refine=False, iterations=6)
 # optimised intermediate bounds, and the multiply-adds that may go into them (some ten seconds)
 _SHARP = Effort(iterations=20, sharpen=10)
 _SHARP_WORK = 3e11
+# multiply-adds of a root's refinement that may be done again in float64, to settle its subproblems
+_FOLLOWED_WORK = 2e11
 
 
 @dataclass(slots=True)
@@ -114,6 +118,13 @@ class Settler:
         self._plans[precision.name] = made.plan
         return made
 
+    def exact_leaves(self, bounder: OperandBounder, root: Domains) -> ExactLeaves:
+        """What settles subproblems of a box that split operands."""
+        anchor, lo, hi = bounder.anchor, root.lo[0], root.hi[0]
+        rounds = anchor.kernels.precision is not FLOAT64 and anchor.refined_work <= _FOLLOWED_WORK
+        fine = (lambda: fine_bounder(self.fine, anchor, lo, hi)) if rounds else None
+        return ExactLeaves(bounder, self._objectives, fine, self._options.evidence)
+
     def bound(
         self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None = None
     ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
@@ -189,11 +200,8 @@ class Settler:
         return not np.isfinite(found.lower).any()
 
     def _may_sharpen(self, result: BoundResult, domains: Domains) -> bool:
-        """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split.
-
-        Certificates cannot hold their parameters yet, so a run that writes one does without.
-        """
-        if self.guide is not None or self.fast.rule.forward or self._options.evidence:
+        """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split."""
+        if self.guide is not None or self.fast.rule.forward:
             return False
         work = 3.0 * result.refined * self.fast.plan.work * _SHARP.sharpen
         return bool((domains.open & ~result.refuted).any()) and work <= _SHARP_WORK

@@ -11,6 +11,7 @@ from bounds.domain import Domains
 from bounds.graph import Array
 from bounds.methods.bounder import Evidence
 from bounds.methods.parameters import Parameters, refined_elements, tape_parameters
+from bounds.methods.row_choices import RowChoices
 from bounds.methods.splits import Splits
 from bounds.methods.tape import Tape
 
@@ -74,7 +75,10 @@ class Tracer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BoxRecord:
-    """What intermediate bounds of the nodes ``node`` used: parameters, and bits of refined elements."""
+    """What intermediate bounds of the nodes ``node`` used: parameters, and bits of refined elements.
+
+    ``rows``: parameters of single rows (their boxes are positions in ``node``), where they have any.
+    """
 
     node: Array
     slopes: Array
@@ -83,6 +87,7 @@ class BoxRecord:
     refined: Array
     refined_scalars: Array
     refined_products: Array
+    rows: RowChoices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,7 @@ class TreeTracer:
             _packed(refined.neurons[used]),
             _packed(refined.scalars[used]),
             _packed(refined.products[used]),
+            None if evidence.box_rows is None else evidence.box_rows.of(used),
         )
         self.evidence.append(
             EvidenceRecord(
@@ -186,7 +192,7 @@ class TreeTracer:
 
 
 def _no_boxes() -> BoxRecord:
-    return BoxRecord(np.zeros(0, dtype=np.int64), *(np.zeros((0, 0)) for _ in range(6)))
+    return BoxRecord(np.zeros(0, dtype=np.int64), *(np.zeros((0, 0)) for _ in range(6)), rows=None)
 
 
 def _box_of(node: int, tape: Tape) -> BoxRecord:
@@ -199,4 +205,5 @@ def _box_of(node: int, tape: Tape) -> BoxRecord:
         _packed(refined.neurons),
         _packed(refined.scalars),
         _packed(refined.products),
+        tape.rows,
     )

@@ -15,6 +15,7 @@ from bounds.graph import Graph, GraphBuilder, Op
 from bounds.kernels.numpy import NumpyKernels
 from bounds.methods import refine
 from bounds.methods.crop import Fields, cut_plan, live_elements
+from bounds.methods.row_choices import Followed
 from bounds.methods.rule import Rule, relax_boxes
 from bounds.numerics import EXACT, FLOAT32, FLOAT64
 from bounds.plan import compile_plan
@@ -117,6 +118,28 @@ def up_to(graph: Graph, node: int) -> Graph:
             ids[n.id] = b.add(n.op, tuple(ids[i] for i in n.inputs), n.shape, dict(n.params))
     b.output("y", ids[node])
     return b.build()
+
+
+@pytest.mark.usefixtures("no_dense")
+@pytest.mark.parametrize("side", [0, 2])
+def test_improved_rows_of_fields_can_be_followed(side, monkeypatch):
+    """What rows within fields chose, spread out over the whole network, gives their bounds again."""
+    graph = convolutional(4, side=6)
+    monkeypatch.setattr(refine.Fields, "side", lambda self, slot, _: 2 if slot in self._images else 0)
+    lo = np.random.default_rng(1).integers(-2, 2, (1, graph.input_size)) / 2
+    rule = Rule(forward=False, sharpen=6, keep=True)
+    first = relax_boxes(compile_plan(graph, NumpyKernels(FLOAT32)), lo, lo + 0.5, rule)
+    assert first.rows is not None and len(first.rows.box) > 20
+    plain = relax_boxes(compile_plan(graph, NumpyKernels(FLOAT64)), lo, lo + 0.5, Rule(forward=False))
+    monkeypatch.setattr(refine.Fields, "side", lambda self, slot, _: side if slot in self._images else 0)
+    again = replace(rule, follow=Followed(first))
+    fine = relax_boxes(compile_plan(graph, NumpyKernels(FLOAT64)), lo, lo + 0.5, again)
+    better = 0
+    for a, b, c in zip(first.relus, fine.relus, plain.relus, strict=True):
+        near = 1e-3 * float(np.abs(a.lo).max())
+        assert np.allclose(a.lo, b.lo, atol=near) and np.allclose(a.hi, b.hi, atol=near)
+        better += int((b.lo > c.lo + near).sum())
+    assert better > 0, "nothing was improved, so nothing was tested"
 
 
 @pytest.mark.usefixtures("no_dense")
