@@ -13,10 +13,11 @@ import numpy as np
 from bounds.ball import Ball
 from bounds.domain import Objectives
 from bounds.expression import Fn
-from bounds.graph import UNMODELLED, Graph
+from bounds.graph import UNMODELLED, Array, Graph
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
+from bounds.methods.bounder import BounderOptions
 from bounds.numerics import NetworkRounding
 from bounds.plan import Plan
 from verifier import conclude
@@ -26,8 +27,10 @@ from verifier.query import Engine, Options
 from verifier.report.model import Report, Stats
 from verifier.report.progress import Progress
 from verifier.search.budget import Budget
+from verifier.search.case_table import tabulate
 from verifier.search.falsify.falsifier import Confirm, Falsifier
 from verifier.search.loop import Outcome, Search
+from verifier.search.many import FEWEST, ManyCases
 from verifier.search.objectives import objectives_of
 from verifier.search.settle import Guide, Settled, Settler, varying_inputs
 from verifier.search.trace import TreeTracer
@@ -136,8 +139,11 @@ class _Run:
             names = ", ".join(self.unmodelled[:_NAMED]) + (", ..." if len(self.unmodelled) > _NAMED else "")
             self.notes.append(f"float32 rounding is not modelled at: {names}; nothing is proved through them")
         tracer = TreeTracer() if self.certificate else None
-        total, next_id = Outcome(), len(cases)
-        for i in range(len(cases)):
+        total, order = self._many(problem, ledger, tracer)
+        next_id = len(cases)
+        for i in order:
+            if total.sat is not None:
+                break
             spent = self.budget.exhausted(0, 0)
             if spent is not UnknownReason.NONE:  # there may be very many cases
                 total = _combine(total, Outcome(reason=spent))
@@ -151,6 +157,42 @@ class _Run:
         path = self._write(problem, status, total, tracer)
         self.phase("certificate")
         return self._report(problem, given, status, total, path)
+
+    def _many(
+        self, problem: Problem, ledger: conclude.Ledger, tracer: TreeTracer | None
+    ) -> tuple[Outcome, list[int]]:
+        """Bounds very many cases together; what came of it, and the cases that are left, the worst first."""
+        cases = problem.cases
+        every = list(range(len(cases)))
+        if len(cases) < FEWEST or self.options.engine is not Engine.BUILT_IN or self.unmodelled:
+            return Outcome(), every
+        table = tabulate(cases, problem.graph.input_size, problem.graph.output_size)
+        if table is None or len(table.case) < FEWEST:
+            return Outcome(), every
+        options = BounderOptions(
+            evidence=tracer is not None,
+            network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
+            # a certificate has one rule for all its cases
+            varying=max(map(varying_inputs, cases)),
+        )
+        many = ManyCases(
+            problem.graph,
+            table,
+            options,
+            self.plans,
+            self.budget,
+            ledger,
+            tracer,
+            (lambda case, x: self._confirm(problem, case, x)) if self.options.attack else None,
+            self._watcher(Outcome(), 1.0),
+        )
+        found = many.run()
+        self.forward = many.forward
+        self.counts.float64 += found.float64
+        settled = int(found.settled.sum())
+        outcome = Outcome(found.sat, found.reason, found.bounded, settled, settled / len(cases))
+        left = np.flatnonzero(~found.settled)
+        return outcome, left[np.argsort(found.lower[left], kind="stable")].tolist()
 
     def _case(
         self,
@@ -174,7 +216,7 @@ class _Run:
         lo, hi = float64_box(case.lower, case.upper)
 
         def confirm(x: object) -> conclude.Sat | None:
-            return conclude.sat(problem, index, np.asarray(x), self.options.semantics)
+            return self._confirm(problem, index, np.asarray(x))
 
         if any(not rows for rows in case.disjuncts):
             # a disjunct without rows is always true: any input of the box violates
@@ -208,6 +250,9 @@ class _Run:
         self.counts.float64 += settler.counts.float64
         self.counts.exact += settler.counts.exact
         return outcome, search.next_id
+
+    def _confirm(self, problem: Problem, case: int, x: Array) -> conclude.Sat | None:
+        return conclude.sat(problem, case, x, self.options.semantics)
 
     def _falsifier(self, settler: Settler, case: Case, objectives: Objectives, confirm: Confirm) -> Falsifier:
         ball = None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)

@@ -24,6 +24,12 @@ _JUDGED = 16  # candidates a call evaluates in float64
 _FEW = 8  # points that cost about as much as one
 
 
+def nearly_zero(values: Array) -> float:
+    """What counts as nearly zero among such values: the original model rounds differently."""
+    finite = values[np.isfinite(values)]
+    return 4e-7 * float(np.abs(finite).max()) if len(finite) else 0.0
+
+
 class Falsifier:
     """Looks for counterexamples of one set of objectives and hands them to ``confirm``.
 
@@ -84,7 +90,7 @@ class Falsifier:
         values = self._values(x)
         for i in np.argsort(values)[:4]:
             # a little above zero is worth a try: the original model rounds differently
-            if not values[i] <= self._near(values):
+            if not values[i] <= nearly_zero(values):
                 break
             key = x[i].tobytes()
             if key in self._tried:
@@ -108,10 +114,6 @@ class Falsifier:
             near = np.argsort(values)[:_JUDGED]
             values[near] = np.fmin(values[near], self._fine.groups(self._fine.values(x[near])).min(axis=1))
         return values
-
-    def _near(self, values: Array) -> float:
-        finite = values[np.isfinite(values)]
-        return 4e-7 * float(np.abs(finite).max()) if len(finite) else 0.0
 
     def descend(self, lo: Array, hi: Array, guess: Array | None = None) -> Sat | None:
         """Descent from random points of the root box, restarts spread over the disjuncts."""
