@@ -114,7 +114,7 @@ class ManyCases:
                 out.reason = self.budget.exhausted(out.bounded, 0)
                 if out.reason is not UnknownReason.NONE:
                     return out
-                block = left[start : start + self._allowed(size, out.bounded)]
+                block = left[start : start + self.budget.allowed(size, out.bounded)]
                 try:
                     refined = self._bound(block, bounder, effort, out)
                 except Stopped:
@@ -146,10 +146,6 @@ class ManyCases:
             self.plans[precision.name], self._bounders[precision.name] = made.plan, made
         return made
 
-    def _allowed(self, size: int, bounded: int) -> int:
-        most = self.budget.domains
-        return size if most is None else max(1, min(size, most - bounded))
-
     def _block(self, bounder: DirectionBounder, refined: float, last: int) -> int:
         """Size of the next block from the rows of a box of the last one (deterministic: no clock)."""
         rows = self.table.directions.rows + bounder.inner.varying + refined
@@ -160,22 +156,27 @@ class ManyCases:
         """Bounds a block of cases (places in the table), books it; returns the rows refined per box."""
         table, rows = self.table, self.table.rows_of(block)
         lo, hi = table.boxes(block)
-        bounded = bounder.bound(lo, hi, self.budget.should_stop, effort)
-        found = self._refute(bounded, rows, effort.iterations)
+        settling = bounder.plan.kernels.precision is FLOAT64
+        with self.budget.phase("settling" if settling else "bounding"):
+            bounded = bounder.bound(lo, hi, self.budget.should_stop, effort)
+            found = self._refute(bounded, rows, effort.iterations)
         done = np.logical_and.reduceat(found.proved, rows.case_start)
         case = table.case[block]
         out.lower[case] = np.fmax(out.lower[case], np.minimum.reduceat(found.lower, rows.case_start))
         if done.any():
             if self.tracer is not None:
+                self.tracer.settled(case[done])
+            if self.tracer is not None and self.tracer.evidence_kept:
                 domains = Domains(
                     lo, hi, case, np.ones((len(block), 1), dtype=bool), out.lower[case], lo[:, 0]
                 )
                 self.tracer.refuted(domains, self._evidence(bounded, rows, found, done))
             self.ledger.settle(done[done][:, None])
             out.settled[case[done]] = True
-            out.float64 += int(done.sum()) if bounder.plan.kernels.precision is FLOAT64 else 0
+            out.float64 += int(done.sum()) if settling else 0
         if self.confirm is not None and not done.all():
-            out.sat = self._attack(bounder, bounded, rows, found, np.flatnonzero(~done), case, (lo, hi))
+            with self.budget.phase("attack"):
+                out.sat = self._attack(bounder, bounded, rows, found, np.flatnonzero(~done), case, (lo, hi))
         return bounded.refined / len(block)
 
     def _refute(self, bounded: BoundedBoxes, rows: Rows, iterations: int) -> _Refuted:

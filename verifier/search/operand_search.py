@@ -24,7 +24,7 @@ from verifier.conclude import Ledger, Sat
 from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
-from verifier.search.outcome import Outcome, Watch
+from verifier.search.outcome import Left, Outcome, Watch
 from verifier.search.trace import SplitEvidence, Tracer
 from verifier.verdict import UnknownReason
 
@@ -106,17 +106,23 @@ class OperandSearch:
     candidates: int = _CANDIDATES
     anchor_node: int = -1
 
+    @property
+    def _stored(self) -> bool:
+        """Whether evidence is kept."""
+        return self.tracer is not None and self.tracer.evidence_kept
+
     def run(self, root: Domains) -> None:
         """Searches the open root; books everything, and the outcome."""
         out, lo, hi = self.outcome, root.lo[0], root.hi[0]
         levels = [Frontier(self._roots(root)), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
         block = len(levels[0])
+        left = out.left = Left(list(levels), block, None, self.bounder.anchor, self.bounder, self.anchor_node)
         while any(len(f) for f in levels):
             out.reason = self.budget.exhausted(out.bounded, sum(f.bytes for f in levels))
             if out.reason is not UnknownReason.NONE:
                 break
             level = next(i for i, f in enumerate(levels) if len(f))
-            batch = levels[level].pop(max(1, block >> level))
+            batch = levels[level].pop(self.budget.allowed(max(1, block >> level), out.bounded))
             try:
                 before = batch.lb.copy()
                 found, still = self._bound(batch, level)
@@ -131,7 +137,7 @@ class OperandSearch:
                 break
             levels[min(level + 1, _LEVELS - 1)].push(children.take(stalled))
             levels[max(level - 1, 0)].push(children.take(~stalled))
-            block = self._block(block)
+            block = left.block = self._block(block)
             if self.watch:
                 self.watch(out.bounded, sum(map(len, levels)), out.closed, _worst(levels))
         out.worst = _worst(levels)
@@ -170,6 +176,7 @@ class OperandSearch:
         self.ledger.copy(held, left, right)
         if self.tracer is not None:
             self.tracer.copied(node, first)
+            self.tracer.settled(first + np.flatnonzero([not left.any(), not right.any()]))
         return first
 
     def _picks(self, groups: Array) -> Array:
@@ -187,16 +194,17 @@ class OperandSearch:
         """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
         out = self.outcome
         whole = batch.splits.depth == 0
-        found = self.bounder.bound(
-            batch.splits,
-            batch.pick,
-            None if whole else batch.parameters,
-            _ROOT_STEPS if whole else _STEPS << level,
-            stored=self.tracer is not None,
-            should_stop=self.budget.should_stop,
-        )
+        with self.budget.phase("bounding"):
+            found = self.bounder.bound(
+                batch.splits,
+                batch.pick,
+                None if whole else batch.parameters,
+                _ROOT_STEPS if whole else _STEPS << level,
+                stored=self._stored,
+                should_stop=self.budget.should_stop,
+            )
         # the checker walks the same relaxation in other arithmetic: leave it the rounding share once more
-        margin = found.pad if self.tracer is not None else 0.0
+        margin = found.pad if self._stored else 0.0
         strict = self.objectives.strict[batch.pick]
         low = found.lower - margin
         proved = (low > 0) | (strict & (low >= 0))
@@ -208,13 +216,15 @@ class OperandSearch:
             batch.open[index, self.objectives.group_of_row[batch.pick[index]]] = False
             self.ledger.settle(~batch.open[index])
             out.leaves += len(index)
+            if self.tracer is not None:
+                self.tracer.settled(batch.id[index])
             out.closed += float(batch.volume[index].sum())
         batch.lb[:] = np.fmax(batch.lb, found.lower)
         return found, np.flatnonzero(~proved)
 
     def _record(self, batch: OperandDomains, found: OperandBounds, index: Array) -> None:
         """Hands evidence to the tracer."""
-        if self.tracer is None:
+        if self.tracer is None or not self._stored:
             return
         k = self.bounder.kernels
         choices = [tuple(k.take(p, k.array(index)) for p in c) for c in found.best.choices]

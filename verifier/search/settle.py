@@ -23,6 +23,7 @@ from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
 from verifier.problem import exact_array
+from verifier.search.clock import Phase, untimed
 from verifier.spec.model import Case
 
 # exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
@@ -95,6 +96,7 @@ class Settler:
         self._exact_left = _EXACT_BOXES
         self._vain = 0  # boxes in a row whose infinite bound stayed infinite in float64
         self.counts = Settled()
+        self.phase: Phase = untimed
 
     @property
     def splits_operands(self) -> bool:
@@ -133,7 +135,8 @@ class Settler:
         """Boxes that are one point by float64 at once: only rounding stands in the way there."""
         points, others = np.flatnonzero(single), np.flatnonzero(~single)
         at = domains.take(points)
-        found = self.fine.bound(at.lo, at.hi, at.open, should_stop, effort)
+        with self.phase("settling"):
+            found = self.fine.bound(at.lo, at.hi, at.open, should_stop, effort)
         self.counts.float64 += len(points)
         evidence = [] if found.evidence is None else [(np.arange(len(points)), found.evidence)]
         if _close(found).any():
@@ -169,9 +172,10 @@ class Settler:
             self.fast, effort = self.fine, _CHEAP
         if unsure.any() and first is not self.fine:
             index = np.flatnonzero(unsure)
-            finer = self.fine.bound(
-                domains.lo[index], domains.hi[index], domains.open[index], should_stop, effort
-            )
+            with self.phase("settling"):
+                finer = self.fine.bound(
+                    domains.lo[index], domains.hi[index], domains.open[index], should_stop, effort
+                )
             known = np.isfinite(finer.lower).all(axis=1)
             self._vain = 0 if known.any() else self._vain + int(infinite.sum())
             taken = _merge(result, finer, index, evidence)
@@ -220,7 +224,8 @@ class Settler:
         low, high = exact_array(self._case.lower), exact_array(self._case.upper)
         lo = np.stack([np.maximum(exact_array(domains.lo[i]), low) for i in index])
         hi = np.stack([np.minimum(exact_array(domains.hi[i]), high) for i in index])
-        exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
+        with self.phase("settling"):
+            exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
         self.counts.exact += _merge(result, exact, index, evidence)
 
 
