@@ -15,6 +15,7 @@ from bounds.domain import Objectives
 from bounds.graph import Array, Graph
 from bounds.kernels.base import Kernels
 from bounds.kernels.numpy import NumpyKernels
+from bounds.methods.crop import live_elements
 from bounds.methods.objective import (
     CompiledObjectives,
     bound_objectives,
@@ -27,7 +28,8 @@ from bounds.methods.row_choices import RowChoices
 from bounds.methods.rule import FORWARD_INPUTS, Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
-from bounds.plan import Plan, compile_plan
+from bounds.ops.conv import ConvMap
+from bounds.plan import AffineStep, Plan, compile_plan
 
 # multiply-adds per box that may go into bounding operands backwards; much less where few of many inputs vary:
 # forward forms have bounded the operands already, and splitting is the better way
@@ -129,8 +131,17 @@ class BoxBounder:
         self.varying = self.plan.input_size if options.varying is None else options.varying
         forward = self.varying <= FORWARD_INPUTS
         few = forward and self.plan.input_size > FORWARD_INPUTS
-        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball)
+        live = self._live()
+        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball, live=live)
         self._group = objectives.group_of_row
+
+    def _live(self) -> dict[int, Array]:
+        """What the objectives depend on, in networks in which that may be less than everything."""
+        if not any(isinstance(s, AffineStep) and isinstance(s.map, ConvMap) for s in self.plan.steps):
+            return {}
+        k = self.plan.kernels
+        used = ((slot, np.asarray(k.numpy(c) != 0).any(axis=0)) for slot, c in self.compiled.at.items())
+        return live_elements(self.plan, {slot: np.flatnonzero(read) for slot, read in used})
 
     def bound(
         self, lo: Array, hi: Array, wanted: Array, should_stop: Any = None, effort: Effort | None = None
@@ -146,7 +157,8 @@ class BoxBounder:
         effort = effort or self.options.effort
         # whoever goes on from a single box needs its parameters to bound it again in finer arithmetic
         keep = effort.sharpen > 0 and (self.options.evidence or len(lo) == 1)
-        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep)
+        proof = self.options.evidence
+        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep, proof=proof)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)

@@ -52,6 +52,7 @@ class Tape:
     eta: Any = 0.0
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     refined_rows: int = 0  # those that would have cost too much included
+    refined_work: float = 0.0  # multiply-adds of all these rows, once
     columns: Any = ()
     ends: tuple[Any, Any] = ()  # type: ignore[assignment]
     known_reaches: dict[int, Any] = field(default_factory=dict[int, Any])

@@ -18,7 +18,7 @@ from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
 from verifier.search.outcome import Outcome, Watch
-from verifier.search.pace import effort_after_root
+from verifier.search.pace import CHEAP, effort_after_root
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -103,7 +103,7 @@ class Search:
                 break
             frontier.push(children)
             block = self._block(result, block)
-            effort = effort or effort_after_root(self.settler.fast, result)
+            effort = effort or self._effort(lo, hi, result)
             if self.watch:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()
@@ -171,6 +171,13 @@ class Search:
             self.tracer.split(batch, dim, at, self.next_id)
         self.next_id += 2 * len(batch)
         return children, small
+
+    def _effort(self, lo: Array, hi: Array, root: BoundResult) -> Effort:
+        def cheaply() -> BoundResult:
+            every = np.ones((1, self.settler.fast.objectives.groups), dtype=bool)
+            return self.settler.fast.bound(lo[None], hi[None], every, None, CHEAP)
+
+        return effort_after_root(self.settler.fast, root, cheaply)
 
     def _block(self, result: BoundResult, last: int) -> int:
         """Size of the next block from the work the last one took (deterministic: no clock)."""

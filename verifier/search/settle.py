@@ -36,6 +36,8 @@ _CHEAP = Effort(refine=False, iterations=6)
 # optimised intermediate bounds, and the multiply-adds that may go into them (some ten seconds)
 _SHARP = Effort(iterations=20, sharpen=10)
 _SHARP_WORK = 3e11
+# multiply-adds of a root's refinement that may be done again in float64, to settle its subproblems
+_FOLLOWED_WORK = 2e11
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class Settler:
     def exact_leaves(self, bounder: OperandBounder, root: Domains) -> ExactLeaves:
         """What settles subproblems of a box that split operands."""
         anchor, lo, hi = bounder.anchor, root.lo[0], root.hi[0]
-        if anchor.kernels.precision is FLOAT64:
+        if anchor.kernels.precision is FLOAT64 or anchor.refined_work > _FOLLOWED_WORK:
             return ExactLeaves(bounder, self._objectives, None, self._options.evidence)
 
         def fine(should_stop: Callable[[], bool]) -> OperandBounder:
