@@ -107,6 +107,37 @@ def run(seed: int, count: int, domains: int) -> Iterator[tuple[Query, Setting, s
                 yield q, setting, outcome(q, setting, domains, Path(folder) / "c.sbcert")
 
 
+HEAD = (
+    "| seed | queries | known sat | found sat | far from sat | proved | undecided | refused | wrong | s |\n"
+    "|---:|" + "---:|" * 9
+)
+
+
+def words_of(outcomes: Counter[tuple[str, str]]) -> list[int]:
+    """The cells of a row of the table, from (brute force, verify) pairs."""
+
+    def count(truth: str, *said: str) -> int:
+        return sum(n for (t, w), n in outcomes.items() if truth in (t, "") and w.startswith(said or ("",)))
+
+    wrong, refused = count("", "wrong"), sum(n for (_, w), n in outcomes.items() if "refused" in w)
+    decided = count("sat"), count("sat", "sat"), count("unsat"), count("unsat", "unsat")
+    return [count(""), *decided, count("", "unknown", "timed-out"), refused, wrong]
+
+
+def save(
+    chosen: argparse.Namespace, lines: list[str], outcomes: Counter[tuple[str, str]], wrong: list[str]
+) -> None:
+    """What there is so far: a run may be stopped after any seed."""
+    about = provenance(**vars(chosen))
+    record = {
+        "provenance": about,
+        "outcomes": [{"brute_force": t, "verify": w, "count": n} for (t, w), n in sorted(outcomes.items())],
+        "wrong": wrong,
+    }
+    text = "\n".join([HEAD, *lines, "", *wrong]).rstrip()
+    write("agreement", record, f"{text}\n\n{described(about)}\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -117,49 +148,21 @@ def main() -> int:
     parser.add_argument("--domains", type=int, default=300)
     chosen = parser.parse_args()
     total: Counter[tuple[str, str]] = Counter()
-    operators: Counter[str] = Counter()
     wrong: list[str] = []
-    lines = [
-        "| seed | known sat | found sat | far from sat | proved | undecided | refused | wrong | seconds |"
-    ]
-    lines.append("|---:|" + "---:|" * 8)
+    lines: list[str] = []
+    print(HEAD)
     for seed in range(chosen.first, chosen.first + chosen.seeds):
-        begun, words = time.monotonic(), Counter[str]()
+        begun, found = time.monotonic(), Counter[tuple[str, str]]()
         for q, setting, word in run(seed, chosen.count, chosen.domains):
-            operators.update(q.operators)
             truth = "sat" if q.known_sat else "unsat" if q.looks_unsat else "close"
-            words[truth] += 1
-            words[f"{truth} {word.split(':')[0].split(' (')[0].split(',')[0]}"] += 1
-            total[truth, word.split(":")[0]] += 1
+            found[truth, word.split(":")[0]] += 1
             if word.startswith("wrong"):
                 wrong.append(f"{seed}: {q.operators} {setting}: {word}")
                 print(wrong[-1], flush=True)
-        undecided = sum(n for w, n in words.items() if w.endswith(("unknown", "timed-out")))
-        refused = sum(n for w, n in words.items() if "refused" in w)
-        bad = sum(n for w, n in words.items() if "wrong" in w)
-        cells = [
-            seed,
-            words["sat"],
-            words["sat sat"],
-            words["unsat"],
-            words["unsat unsat"],
-            undecided,
-            refused,
-            bad,
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} | {time.monotonic() - begun:.0f} |")
+        total.update(found)
+        lines.append(f"| {' | '.join(map(str, [seed, *words_of(found)]))} | {time.monotonic() - begun:.0f} |")
         print(lines[-1], flush=True)
-    about = provenance(**vars(chosen))
-    text = "\n".join([*lines, "", *wrong])
-    record = {
-        "provenance": about,
-        "outcomes": [{"brute_force": t, "verify": w, "count": n} for (t, w), n in sorted(total.items())],
-        "operators": dict(sorted(operators.items())),
-        "wrong": wrong,
-    }
-    write("agreement", record, f"{text}\n{described(about)}\n")
-    for (truth, word), n in sorted(total.items()):
-        print(f"{truth:>6} {word}: {n}")
+        save(chosen, [*lines, f"| all | {' | '.join(map(str, words_of(total)))} | |"], total, wrong)
     return int(bool(wrong))
 
 
