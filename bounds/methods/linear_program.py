@@ -30,7 +30,7 @@ _CURVED_LINES = 5
 # multipliers below this share of the largest one are noise of the solver
 _NOISE = 2.0**-30
 # a program that takes longer is no help
-_SECONDS = 20.0
+_SECONDS = 5.0
 # the only status of scipy's solver that brings a solution; every other one brings none
 _OPTIMAL, _INFEASIBLE = 0, 2
 # what leaving the operands' intervals costs where they contradict each other, in units of the row: the first

@@ -84,13 +84,14 @@ class ExactLeaves:
     Attributes:
         bounder: the search's own.
         objectives: of the case.
-        fine: makes the float64 bounder of the same anchor when it is first needed; None without one.
+        fine: makes the float64 bounder of the same anchor when it is first needed, polling its argument; None
+            without one.
         evidence: proofs go into a certificate: its checker gets a margin, and numbers are as it holds them.
     """
 
     bounder: OperandBounder
     objectives: Objectives
-    fine: Callable[[], OperandBounder] | None
+    fine: Callable[[Callable[[], bool]], OperandBounder] | None
     evidence: bool
     rows: int = field(init=False)
     settled: int = 0
@@ -143,7 +144,7 @@ class ExactLeaves:
         if self.fine is None:
             return []
         if self._fine is None:
-            self._fine = self.fine()
+            self._fine = self.fine(should_stop)
         found = self._fine.bound(
             splits, picks, parameters, _POLISH, stored=self.evidence, should_stop=should_stop
         )
@@ -237,10 +238,12 @@ def with_multipliers(splits: Splits, said: list[Guidance]) -> Splits:
     return kept
 
 
-def fine_bounder(fine: BoxBounder, anchor: Tape, lo: Array, hi: Array) -> OperandBounder:
+def fine_bounder(
+    fine: BoxBounder, anchor: Tape, lo: Array, hi: Array, should_stop: Callable[[], bool]
+) -> OperandBounder:
     """The float64 bounder of an anchor's box ``lo, hi: d``: its intermediate bounds, computed again.
 
     Soundness: that of the rule; the anchor says only what is bounded, and with which parameters.
     """
-    rule = replace(fine.rule, follow=Followed(anchor), most=np.inf)
+    rule = replace(fine.rule, follow=Followed(anchor), most=np.inf, should_stop=should_stop)
     return OperandBounder(relax_boxes(fine.plan, lo[None], hi[None], rule), fine.compiled)

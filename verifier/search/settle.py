@@ -129,8 +129,12 @@ class Settler:
     def exact_leaves(self, bounder: OperandBounder, root: Domains) -> ExactLeaves:
         """What settles subproblems of a box that split operands."""
         anchor, lo, hi = bounder.anchor, root.lo[0], root.hi[0]
-        rounds = anchor.kernels.precision is not FLOAT64 and anchor.refined_work <= _FOLLOWED_WORK
-        fine = (lambda: fine_bounder(self.fine, anchor, lo, hi)) if rounds else None
+        if anchor.kernels.precision is FLOAT64 or anchor.refined_work > _FOLLOWED_WORK:
+            return ExactLeaves(bounder, self._objectives, None, self._options.evidence)
+
+        def fine(should_stop: Callable[[], bool]) -> OperandBounder:
+            return fine_bounder(self.fine, anchor, lo, hi, should_stop)
+
         return ExactLeaves(bounder, self._objectives, fine, self._options.evidence)
 
     def bound(
