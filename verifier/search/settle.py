@@ -37,9 +37,11 @@ _CHEAP = Effort(refine=False, iterations=6)
 # the root where many inputs vary: plain intermediate bounds, then optimised ones
 _ROOT, _SHARP = Effort(iterations=20), Effort(iterations=20, sharpen=10)
 # fewer steps hardly improve anything
-_FEWEST_STEPS = 2
-# multiply-adds that either may take: a quarter of the time there is on one slow core, and at most minutes
-_WORK_PER_SECOND, _MOST_WORK = 5e9, 2e12
+_FEWEST_STEPS = 5
+# multiply-adds that plain bounds may take: a fifth of the time there is on one slow core, at most a minute;
+# and optimised ones: half of that, and some ten seconds (splits take a resnet of 14,000 rectifiers further)
+_WORK_PER_SECOND, _MOST_WORK = 3e9, 1e12
+_SHARP_SHARE, _MOST_SHARP = 0.5, 1e11
 # multiply-adds of a root's refinement that may be done again in float64, to settle its subproblems
 _FOLLOWED_WORK = 2e11
 
@@ -186,7 +188,7 @@ class Settler:
         steps = self._sharpening(result, domains) if effort is None else 0
         if steps:
             with suppress(Stopped):  # what is known already stands
-                sharp = replace(_SHARP, sharpen=steps, most=self._work)
+                sharp = replace(_SHARP, sharpen=steps, most=_MOST_WORK)
                 result = first.bound(domains.lo, domains.hi, domains.open, should_stop, sharp)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         infinite = ~np.isfinite(result.lower).all(axis=1)
@@ -225,7 +227,8 @@ class Settler:
         if not (domains.open & ~result.refuted).any():
             return 0
         # a step costs about three passes
-        steps = int((self._work / max(result.tape.refined_work, 1.0) - 1) / 3)
+        budget = min(_MOST_SHARP, _SHARP_SHARE * self._work)
+        steps = int((budget / max(result.tape.refined_work, 1.0) - 1) / 3)
         return min(steps, _SHARP.sharpen) if steps >= _FEWEST_STEPS else 0
 
     def _ties(
