@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +14,32 @@ from bounds.domain import Objectives
 from bounds.expression import Fn
 from bounds.graph import UNMODELLED, Array, Graph
 from bounds.io.compare import compare_with_onnxruntime
-from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
+from bounds.methods.bounder import BounderOptions
 from bounds.numerics import NetworkRounding
 from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
 from verifier.problem import Problem, float64_box, load_models, make_problem
 from verifier.query import Engine, Options
-from verifier.report.model import Report, Stats
+from verifier.report.model import Report, Sample
 from verifier.report.progress import Progress
 from verifier.search.budget import Budget
+from verifier.search.case_table import tabulate
+from verifier.search.clock import Clock
 from verifier.search.falsify.falsifier import Confirm, Falsifier
 from verifier.search.loop import Outcome, Search
+from verifier.search.many import FEWEST, ManyCases
 from verifier.search.objectives import objectives_of
+from verifier.search.outcome import Watch as SearchWatch
+from verifier.search.record import Recorder
+from verifier.search.region import hardest, root_facts
 from verifier.search.settle import Guide, Settled, Settler, varying_inputs
-from verifier.search.trace import TreeTracer
+from verifier.search.trace import Tracers, TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
+from verifier.summary import Told, make_report, names
 from verifier.verdict import Semantics, Status, UnknownReason
 from verifier.version import VERSION
 
@@ -42,6 +48,8 @@ Watch = Callable[[Progress], None]
 _MEMORY_SHARE = 0.3
 # subproblems tried where the network's rounding is unknown, and operators that a note names
 _HOPELESS, _NAMED = 64, 5
+# seconds between two snapshots for those who watch, and between two points of a picture
+_SHOWN, _SAMPLED = 0.1, 0.02
 
 
 # overflow is an ordinary event, a bound becomes infinite and proves nothing: users need not hear of it
@@ -54,6 +62,7 @@ def verify(
     certificate: str | Path | None = None,
     progress: Watch | None = None,
     cancel: Callable[[], bool] | None = None,
+    picture: bool = False,
 ) -> Report:
     """Decides whether a network can violate a property.
 
@@ -64,6 +73,7 @@ def verify(
         certificate: where to write the proof or the witness (nothing is written for unknown).
         progress: called now and then with a snapshot.
         cancel: polled; true ends the run with reason ``CANCELLED``.
+        picture: whether the report gets what a picture of the run needs.
 
     Returns:
         The report; ``report.status`` is the verdict.
@@ -73,16 +83,23 @@ def verify(
     """
     keep_pages()
     options = options or Options()
-    budget = Budget(options.timeout, options.max_domains, options.memory or _default_memory(), cancel)
-    run = _Run(options, budget, certificate, progress)
+    clock = Clock("load")
+    budget = Budget(
+        options.timeout,
+        options.max_domains,
+        options.memory or _default_memory(),
+        cancel,
+        phase=clock.phase,
+    )
+    run = _Run(options, budget, clock, certificate, progress, picture=picture)
     prop = property if isinstance(property, Property) else load_property(property, open_inputs=True)
     models = load_models(model, prop)
     problem = make_problem(prop, models, options.semantics)
-    run.phase("load")
+    clock.switch("compare")
     if not all(case.empty for case in prop.cases):
         for m in {m.sha256: m for m in models.values()}.values():
             compare_with_onnxruntime(m, seed=options.seed)
-    run.phase("compare")
+    clock.switch("branching")
     return run.decide(problem, model)
 
 
@@ -103,24 +120,18 @@ class _Run:
 
     options: Options
     budget: Budget
+    clock: Clock
     certificate: str | Path | None
     progress: Watch | None
-    phases: dict[str, float] = field(default_factory=dict[str, float])
-    notes: list[str] = field(default_factory=list[str])
-    mark: float = field(default_factory=time.monotonic)
+    picture: bool
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
-    counts: Settled = field(default_factory=Settled)
+    told: Told = field(default_factory=lambda: Told(Settled(), []))
     unmodelled: list[str] = field(default_factory=list[str])
-    forward: bool = False
     rounded: dict[int, Fn] | None = None
     whole: dict[int, Array] = field(default_factory=dict[int, Array])
+    recorder: Recorder | None = None
     shown: float = 0.0
-
-    def phase(self, name: str) -> None:
-        """Books the time since the last call under a name."""
-        now = time.monotonic()
-        self.phases[name] = self.phases.get(name, 0.0) + now - self.mark
-        self.mark = now
+    sampled: float = 0.0
 
     def decide(self, problem: Problem, given: object) -> Report:
         """Searches every case, concludes, writes the certificate and reports."""
@@ -128,37 +139,104 @@ class _Run:
         ledger = conclude.Ledger(max(len(cases), 1), cases)
         if not cases:  # no input is allowed at all
             ledger.settle(np.ones((1, 0), dtype=bool))
-        if all(c.empty for c in cases):
-            self.notes.append("the input set is empty, so nothing can violate the property")
-        if self.options.semantics is Semantics.FLOAT32:
-            nodes = (n for n in problem.graph.nodes if n.roundings >= UNMODELLED)
-            self.unmodelled = list(dict.fromkeys(n.source for n in nodes))
-        if self.unmodelled:
-            names = ", ".join(self.unmodelled[:_NAMED]) + (", ..." if len(self.unmodelled) > _NAMED else "")
-            self.notes.append(f"float32 rounding is not modelled at: {names}; nothing is proved through them")
-        tracer = TreeTracer() if self.certificate else None
-        total, next_id = Outcome(), len(cases)
-        for i in range(len(cases)):
+        self._remark(problem)
+        kept = TreeTracer() if self.certificate else None
+        tracer = self._tracer(kept, len(cases))
+        total, order = self._many(problem, ledger, tracer)
+        next_id = len(cases)
+        for i in order:
+            if total.sat is not None:
+                break
             spent = self.budget.exhausted(0, 0)
             if spent is not UnknownReason.NONE:  # there may be very many cases
                 total = _combine(total, Outcome(reason=spent))
                 break
             one, next_id = self._case(problem, i, ledger, tracer, next_id, total)
+            self._look(problem, i, one)
             total = _combine(total, one)
-            if one.sat is not None:
-                break
-        self.phase("search")
         status = self._status(total, ledger)
-        path = self._write(problem, status, total, tracer)
-        self.phase("certificate")
-        return self._report(problem, given, status, total, path)
+        self.clock.switch("certificate")
+        self.told.certificate = self._write(problem, status, total, kept)
+        return self._report(problem, given, status, total)
+
+    def _remark(self, problem: Problem) -> None:
+        """Notes on the query as such."""
+        notes, told = self.told.notes, self.told
+        told.varying = max(map(varying_inputs, problem.cases), default=0)
+        told.wanted_certificate = self.certificate is not None
+        if all(c.empty for c in problem.property.cases):
+            notes.append("the input set is empty, so nothing can violate the property")
+        if self.options.semantics is Semantics.FLOAT32:
+            nodes = (n for n in problem.graph.nodes if n.roundings >= UNMODELLED)
+            self.unmodelled = list(dict.fromkeys(n.source for n in nodes))
+        if self.unmodelled:
+            listed = ", ".join(self.unmodelled[:_NAMED]) + (", ..." if len(self.unmodelled) > _NAMED else "")
+            notes.append(f"float32 rounding is not modelled at: {listed}; nothing is proved through them")
+
+    def _tracer(self, kept: TreeTracer | None, cases: int) -> Tracers | None:
+        """Whoever listens: a certificate's writer, a picture's recorder."""
+        if self.picture:
+            self.recorder = Recorder(max(cases, 1))
+        listeners = [t for t in (kept, self.recorder) if t is not None]
+        return Tracers(*listeners) if listeners else None
+
+    def _look(self, problem: Problem, case: int, outcome: Outcome) -> None:
+        """Remembers what people may want to know of a case's search."""
+        left = outcome.left
+        if left is None:
+            return
+        if left.root is not None and self.told.root is None:
+            self.told.root = root_facts(left.root, problem.graph)
+        share = 1.0 / len(problem.cases)
+        region = hardest(left, names(problem.property, "input"), problem.graph, case, share)
+        known = self.told.hardest
+        if region is not None and (known is None or _worse(region.bound, known.bound)):
+            self.told.hardest = region
+
+    def _many(
+        self, problem: Problem, ledger: conclude.Ledger, tracer: Tracers | None
+    ) -> tuple[Outcome, list[int]]:
+        """Bounds very many cases together; what came of it, and the cases that are left, the worst first."""
+        cases = problem.cases
+        every = list(range(len(cases)))
+        if len(cases) < FEWEST or self.options.engine is not Engine.BUILT_IN or self.unmodelled:
+            return Outcome(), every
+        table = tabulate(cases, problem.graph.input_size, problem.graph.output_size)
+        if table is None or len(table.case) < FEWEST:
+            return Outcome(), every
+        options = BounderOptions(
+            evidence=_evidence(tracer),
+            network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
+            # a certificate has one rule for all its cases
+            varying=self.told.varying,
+        )
+        many = ManyCases(
+            problem.graph,
+            table,
+            options,
+            self.plans,
+            self.budget,
+            ledger,
+            tracer,
+            (lambda case, x: self._confirm(problem, case, x)) if self.options.attack else None,
+            self._watcher(Outcome(), 1.0),
+        )
+        found = many.run()
+        self.told.forward, self.told.many = many.forward, len(table.case)
+        self.told.counts.float64 += found.float64
+        settled = int(found.settled.sum())
+        outcome = Outcome(found.sat, found.reason, found.bounded, settled, settled / len(cases))
+        left = np.flatnonzero(~found.settled)
+        if found.reason is not UnknownReason.NONE and len(left):
+            outcome.worst = float(found.lower[left].min())
+        return outcome, left[np.argsort(found.lower[left], kind="stable")].tolist()
 
     def _case(
         self,
         problem: Problem,
         index: int,
         ledger: conclude.Ledger,
-        tracer: TreeTracer | None,
+        tracer: Tracers | None,
         next_id: int,
         total: Outcome,
     ) -> tuple[Outcome, int]:
@@ -175,26 +253,14 @@ class _Run:
         lo, hi = float64_box(case.lower, case.upper)
 
         def confirm(x: object) -> conclude.Sat | None:
-            return conclude.sat(problem, index, np.asarray(x), self.options.semantics)
+            return self._confirm(problem, index, np.asarray(x))
 
         if any(not rows for rows in case.disjuncts):
             # a disjunct without rows is always true: any input of the box violates
             found = confirm((lo + hi) / 2)
             return Outcome(sat=found, reason=UnknownReason.PRECISION), next_id
         objectives = objectives_of(case, problem.graph.input_size, problem.graph.output_size)
-        settler = Settler(
-            problem.graph,
-            case,
-            objectives,
-            network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
-            evidence=tracer is not None,
-            ball=_ball(problem.property, case),
-            plans=self.plans,
-            # a certificate has one rule for all its cases
-            varying=None if tracer is None else max(map(varying_inputs, problem.cases)),
-        )
-        settler.guide = _guide(self.options.engine, problem.graph, objectives)
-        self.forward = settler.fast.rule.forward
+        settler = self._settler(problem, case, objectives, evidence=_evidence(tracer))
         falsifier = self._falsifier(settler, case, objectives, confirm) if self.options.attack else None
         budget = self._budget(total.bounded)
         watch = self._watcher(total, share)
@@ -206,9 +272,30 @@ class _Run:
         if self.unmodelled and outcome.reason is UnknownReason.DOMAINS:
             outcome.reason = UnknownReason.ROUNDING
         outcome.closed *= share
-        self.counts.float64 += settler.counts.float64
-        self.counts.exact += settler.counts.exact
+        self.told.counts.float64 += settler.counts.float64
+        self.told.counts.exact += settler.counts.exact
         return outcome, search.next_id
+
+    def _settler(self, problem: Problem, case: Case, objectives: Objectives, *, evidence: bool) -> Settler:
+        settler = Settler(
+            problem.graph,
+            case,
+            objectives,
+            network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
+            evidence=evidence,
+            ball=_ball(problem.property, case),
+            plans=self.plans,
+            seconds=self.options.timeout,
+            # a certificate has one rule for all its cases
+            varying=self.told.varying if evidence else None,
+        )
+        settler.guide = _guide(self.options.engine, problem.graph, objectives)
+        settler.phase = self.clock.phase
+        self.told.forward = settler.fast.rule.forward
+        return settler
+
+    def _confirm(self, problem: Problem, case: int, x: Array) -> conclude.Sat | None:
+        return conclude.sat(problem, case, x, self.options.semantics)
 
     def _falsifier(self, settler: Settler, case: Case, objectives: Objectives, confirm: Confirm) -> Falsifier:
         ball = None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
@@ -220,6 +307,7 @@ class _Run:
             self.options.seed,
             ball=ball,
             should_stop=self.budget.should_stop,
+            phase=self.clock.phase,
         )
 
     def _budget(self, bounded: int) -> Budget:
@@ -229,24 +317,25 @@ class _Run:
             most = min(_HOPELESS, _HOPELESS if most is None else most)
         if most is None:
             return mine
-        budget = Budget(None, most - bounded, mine.memory, mine.should_stop, started=mine.started)
+        budget = Budget(
+            None, most - bounded, mine.memory, mine.should_stop, started=mine.started, phase=mine.phase
+        )
         budget.deadline = mine.deadline
         return budget
 
-    def _watcher(
-        self, total: Outcome, share: float
-    ) -> Callable[[int, int, float, float | None], None] | None:
-        if self.progress is None:
+    def _watcher(self, total: Outcome, share: float) -> SearchWatch | None:
+        if self.progress is None and self.recorder is None:
             return None
-        show = self.progress
 
         def watch(bounded: int, waiting: int, closed: float, worst: float | None) -> None:
-            seconds = self.budget.elapsed
-            if seconds - self.shown < 0.1:
-                return
-            self.shown = seconds
-            done = total.bounded + bounded
-            show(Progress(done, waiting, total.closed + closed * share, worst, seconds, "search"))
+            seconds, done = self.budget.elapsed, total.bounded + bounded
+            fraction = total.closed + closed * share
+            if self.recorder is not None and seconds - self.sampled >= _SAMPLED:
+                self.sampled = seconds
+                self.recorder.sample(Sample(seconds, done, waiting, fraction, worst))
+            if self.progress is not None and seconds - self.shown >= _SHOWN:
+                self.shown = seconds
+                self.progress(Progress(done, waiting, fraction, worst, seconds, "search"))
 
         return watch
 
@@ -269,44 +358,32 @@ class _Run:
                 problem,
                 semantics,
                 tracer,
-                forward=self.forward,
+                forward=self.told.forward,
                 version=made_by,
                 whole=self.whole,
             )
         return str(self.certificate)
 
-    def _report(self, problem: Problem, given: object, status: Status, total: Outcome, path: str) -> Report:
-        models = list(problem.models.values())
-        decided = status in (Status.SAT, Status.UNSAT)
-        return Report(
-            status=status,
-            reason=UnknownReason.NONE if decided else total.reason,
-            semantics=self.options.semantics,
-            witness=None if total.sat is None else total.sat.witness,
-            stats=Stats(
-                domains=total.bounded,
-                leaves=total.leaves,
-                settled_float64=self.counts.float64,
-                settled_exact=self.counts.exact,
-                seconds=self.budget.elapsed,
-                phases=self.phases,
-            ),
-            lower_bound=None
-            if decided or total.worst is None or not np.isfinite(total.worst)
-            else total.worst,
-            closed_fraction=1.0 if status is Status.UNSAT else min(total.closed, 1.0),
-            certificate=path,
-            model=", ".join(m.path for m in models) if models else str(given),
-            property=problem.property.source,
-            model_sha256=_digests(models),
-            property_sha256=problem.property.sha256,
-            input_names=_names(problem.property, "input"),
-            output_names=_names(problem.property, "output"),
-            strategy=_strategy(problem, forward=self.forward),
-            notes=tuple(self.notes),
-            seed=self.options.seed,
-            version=VERSION,
+    def _report(self, problem: Problem, given: object, status: Status, total: Outcome) -> Report:
+        seconds = self.budget.elapsed
+        if self.recorder is not None:
+            fraction = 1.0 if status is Status.UNSAT else min(total.closed, 1.0)
+            self.recorder.sample(Sample(seconds, total.bounded, 0, fraction, total.worst), last=True)
+            self.told.picture = self.recorder.picture()
+        self.clock.switch("report")
+        phases = {k: v for k, v in self.clock.seconds.items() if k != "report"}
+        return make_report(
+            problem, given, self.options, status, total, self.told, seconds=seconds, phases=phases
         )
+
+
+def _evidence(tracer: Tracers | None) -> bool:
+    return tracer is not None and tracer.evidence_kept
+
+
+def _worse(a: float | None, b: float | None) -> bool:
+    """Whether a bound is below another; none at all is the worst."""
+    return b is not None and (a is None or a < b)
 
 
 def _guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None:
@@ -328,38 +405,4 @@ def _combine(a: Outcome, b: Outcome) -> Outcome:
         leaves=a.leaves + b.leaves,
         closed=a.closed + b.closed,
         worst=min(worst) if worst else None,
-    )
-
-
-def _digests(models: list[Model]) -> str:
-    return ", ".join(m.sha256 for m in models)
-
-
-def _names(prop: Property, kind: str) -> tuple[str, ...]:
-    """Element names as the property writes them: ``X_3`` in VNN-LIB 1.0, ``X[0,3]`` in 2.0."""
-    out: list[str] = []
-    for v in prop.variables:
-        if (v.kind == "input") != (kind == "input"):
-            continue
-        if prop.language == "vnnlib-2":
-            out += [f"{v.name}[{','.join(map(str, i))}]" for i in np.ndindex(*v.shape)]
-        else:
-            out += [f"{v.name}_{i}" for i in range(v.size)]
-    return tuple(out)
-
-
-def _strategy(problem: Problem, *, forward: bool) -> str:
-    graph = problem.graph
-    kinds = (
-        (graph.relus, "rectified neurons"),
-        (graph.scalars, "smooth or stepped ones"),
-        (graph.products, "products"),
-    )
-    sizes = [(sum(n.size for n in nodes), name) for nodes, name in kinds]
-    units = ", ".join(f"{size} {name}" for size, name in sizes if size) or "no nonlinear neurons"
-    how = "forward and backward linear bounds" if forward else "backward linear bounds"
-    return (
-        f"{graph.input_size} inputs, {units}: {how} in rigorous float32, splitting "
-        f"{'input ranges' if forward else 'operands of nonlinear steps'}; "
-        f"close calls settled in float64, ties in exact rationals"
     )

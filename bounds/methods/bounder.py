@@ -91,12 +91,15 @@ class Effort:
     Attributes:
         refine: bound operands of nonlinear steps backwards.
         iterations: steps of optimisation for open rows.
-        sharpen: such steps for the rows of intermediate bounds as well.
+        sharpen: such steps for the rows of intermediate bounds as well, where that is affordable.
+        most: multiply-adds per box that may go into bounding operands backwards (None: the bounder's own
+            limit); tensors that would cost more keep their intervals.
     """
 
     refine: bool = True
     iterations: int = 6
     sharpen: int = 0
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,8 @@ class BoxBounder:
         keep = effort.sharpen > 0 and (self.options.evidence or len(lo) == 1)
         proof = self.options.evidence
         rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep, proof=proof)
+        if effort.most is not None:
+            rule = replace(rule, most=effort.most)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)

@@ -16,8 +16,18 @@ from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, query_options
 @query_options()
 @click.option("--certificate", type=OUTPUT, help="Write a proof that 'verify check' can check again.")
 @click.option("--json", "json_file", type=OUTPUT, help="Write the report as JSON.")
+@click.option("--picture", type=OUTPUT, help="Write a picture of the run (bound over time, tree) as SVG.")
+@click.option("--explain", is_flag=True, help="Say why the engine went about it as it did.")
+@click.option("--profile", is_flag=True, help="Say how much time every phase took.")
 def run(
-    model: Path, property_file: Path, certificate: Path | None, json_file: Path | None, **values: Any
+    model: Path,
+    property_file: Path,
+    certificate: Path | None,
+    json_file: Path | None,
+    picture: Path | None,
+    explain: bool,
+    profile: bool,
+    **values: Any,
 ) -> int:
     """Decide whether any input that PROPERTY allows makes the ONNX network MODEL violate it.
 
@@ -28,7 +38,8 @@ def run(
 
     check_output(certificate, flag="--certificate", inputs=(model, property_file))
     check_output(json_file, flag="--json", inputs=(model, property_file))
+    check_output(picture, flag="--picture", inputs=(model, property_file))
     spec, options = load_property(property_file, values)
-    report, code = ask(model, spec, options, certificate=certificate)
-    publish(report, spec, json=json_file)
+    report, code = ask(model, spec, options, certificate=certificate, picture=picture is not None)
+    publish(report, spec, json=json_file, picture=picture, explain=explain, profile=profile)
     return code

@@ -156,6 +156,7 @@ def ask(
     options: Options,
     *,
     certificate: Path | None = None,
+    picture: bool = False,
 ) -> tuple[Report, int]:
     """Runs one query with progress and a polite interrupt.
 
@@ -167,16 +168,31 @@ def ask(
 
     with Interrupt() as interrupt, ProgressLine() as progress:
         report = verify(
-            model, spec, options=options, certificate=certificate, progress=progress, cancel=interrupt
+            model,
+            spec,
+            options=options,
+            certificate=certificate,
+            progress=progress,
+            cancel=interrupt,
+            picture=picture,
         )
     stopped = interrupt() and report.reason is UnknownReason.CANCELLED
     return report, interrupt.exit_code if stopped else Exit.ANSWERED
 
 
-def publish(report: Report, spec: Property, *, json: Path | None, values: bool = True) -> None:
-    """Prints the verdict (standard output) and the talk (standard error), and saves the JSON.
+def publish(
+    report: Report,
+    spec: Property,
+    *,
+    json: Path | None,
+    values: bool = True,
+    picture: Path | None = None,
+    explain: bool = False,
+    profile: bool = False,
+) -> None:
+    """Prints the verdict (standard output) and the talk (standard error), and saves the files.
 
-    The JSON goes first: whoever reads the verdict line may rely on the file being there.
+    Files go first: whoever reads the verdict line may rely on them being there.
     """
     from verifier.report.emit.text import answer, talk
 
@@ -184,6 +200,10 @@ def publish(report: Report, spec: Property, *, json: Path | None, values: bool =
         from verifier.report.emit.json import as_dict, dumps
 
         write_text(json, dumps(as_dict(report, spec)))
+    if picture is not None:
+        from verifier.report.emit.svg import svg
+
+        write_text(picture, svg(report))
     click.echo(answer(report, spec) if values else report.status.value + "\n", nl=False)
     sys.stdout.flush()
-    click.echo(talk(report), err=True, nl=False)
+    click.echo(talk(report, explain=explain, profile=profile), err=True, nl=False)

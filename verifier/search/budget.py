@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from verifier.search.clock import Phase, untimed
 from verifier.verdict import UnknownReason
 
 
@@ -17,6 +18,7 @@ class Budget:
         memory: bytes the open subproblems may take, or None.
         cancelled: polled; true stops the run.
         started: monotonic time at which the clock began (default: now).
+        phase: told what the time is spent on.
     """
 
     def __init__(
@@ -27,7 +29,9 @@ class Budget:
         cancelled: Callable[[], bool] | None = None,
         *,
         started: float | None = None,
+        phase: Phase = untimed,
     ) -> None:
+        self.phase = phase
         self.started = time.monotonic() if started is None else started
         self.deadline = None if seconds is None else self.started + seconds
         self.domains = domains
@@ -53,6 +57,10 @@ class Budget:
     def should_stop(self) -> bool:
         """True when time is up or the caller cancelled (cheap: polled inside bounding)."""
         return self._cancelled() or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def allowed(self, block: int, domains: int) -> int:
+        """How many of a block may be bounded when ``domains`` subproblems have been; at least one."""
+        return block if self.domains is None else max(1, min(block, self.domains - domains))
 
     def exhausted(self, domains: int, held_bytes: int) -> UnknownReason:
         """Why the search must stop now, or ``NONE``."""

@@ -17,7 +17,7 @@ from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
-from verifier.search.outcome import Outcome, Watch
+from verifier.search.outcome import Left, Outcome, Watch
 from verifier.search.pace import CHEAP, effort_after_root
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
@@ -67,20 +67,23 @@ class Search:
         if self.falsifier and (found := self.falsifier.root(lo, hi)):
             out.sat = found
             return out
+        left = out.left = Left([frontier])
         width, block = hi - lo, 1
         effort: Effort | None = None
         while len(frontier):
             out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
             if out.reason is not UnknownReason.NONE:
                 break
-            batch = frontier.pop(block)
+            batch = frontier.pop(self.budget.allowed(block, out.bounded))
             try:
-                result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
+                with self.budget.phase("bounding" if out.bounded else "root bounds"):
+                    result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
             except Stopped:
                 frontier.push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
                 break
             first = out.bounded == 0
+            left.root = left.root or result.tape
             out.bounded += len(batch)
             still = self._refute(batch, result, evidence)
             batch = batch.take(still)
@@ -104,6 +107,7 @@ class Search:
             frontier.push(children)
             block = self._block(result, block)
             effort = effort or self._effort(lo, hi, result)
+            left.block, left.effort = block, effort
             if self.watch:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()
@@ -148,6 +152,8 @@ class Search:
             self.ledger.settle(~batch.open[closed])
             self.outcome.leaves += int(closed.sum())
             self.outcome.closed += float(batch.volume[closed].sum())
+            if self.tracer is not None:
+                self.tracer.settled(batch.id[closed])
         batch.lb[:] = np.where(batch.open, result.lower, np.inf).min(axis=1)
         return np.asarray(still)
 

@@ -24,7 +24,7 @@ from verifier.search.budget import Budget
 from verifier.search.exact_leaf import ExactLeaves, Leaves, Proof
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
-from verifier.search.outcome import Outcome, Watch
+from verifier.search.outcome import Left, Outcome, Watch
 from verifier.search.trace import SplitEvidence, Tracer
 from verifier.verdict import UnknownReason
 
@@ -108,17 +108,23 @@ class OperandSearch:
     candidates: int = _CANDIDATES
     anchor_node: int = -1
 
+    @property
+    def _stored(self) -> bool:
+        """Whether evidence is kept."""
+        return self.tracer is not None and self.tracer.evidence_kept
+
     def run(self, root: Domains) -> None:
         """Searches the open root; books everything, and the outcome."""
         out, lo, hi = self.outcome, root.lo[0], root.hi[0]
         levels = [Frontier(self._roots(root)), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
         block = len(levels[0])
+        left = out.left = Left(list(levels), block, None, self.bounder.anchor, self.bounder, self.anchor_node)
         while any(len(f) for f in levels):
             out.reason = self.budget.exhausted(out.bounded, sum(f.bytes for f in levels))
             if out.reason is not UnknownReason.NONE:
                 break
             level = next(i for i, f in enumerate(levels) if len(f))
-            batch = levels[level].pop(max(1, block >> level))
+            batch = levels[level].pop(self.budget.allowed(max(1, block >> level), out.bounded))
             try:
                 before = batch.lb.copy()
                 found, still = self._bound(batch, level)
@@ -137,7 +143,7 @@ class OperandSearch:
                 break
             levels[min(level + 1, _LEVELS - 1)].push(children.take(stalled))
             levels[max(level - 1, 0)].push(children.take(~stalled))
-            block = self._block(block)
+            block = left.block = self._block(block)
             if self.watch:
                 self.watch(out.bounded, sum(map(len, levels)), out.closed, _worst(levels))
         out.worst = _worst(levels)
@@ -176,6 +182,7 @@ class OperandSearch:
         self.ledger.copy(held, left, right)
         if self.tracer is not None:
             self.tracer.copied(node, first)
+            self.tracer.settled(first + np.flatnonzero([not left.any(), not right.any()]))
         return first
 
     def _picks(self, groups: Array) -> Array:
@@ -193,18 +200,20 @@ class OperandSearch:
         """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
         out = self.outcome
         whole = batch.splits.depth == 0
-        found = self.bounder.bound(
-            batch.splits,
-            batch.pick,
-            None if whole else batch.parameters,
-            _ROOT_STEPS if whole else _STEPS << level,
-            stored=self.tracer is not None,
-            should_stop=self.budget.should_stop,
-        )
+        with self.budget.phase("bounding"):
+            found = self.bounder.bound(
+                batch.splits,
+                batch.pick,
+                None if whole else batch.parameters,
+                _ROOT_STEPS if whole else _STEPS << level,
+                stored=self._stored,
+                should_stop=self.budget.should_stop,
+            )
         out.bounded += len(batch)
-        index = np.flatnonzero(self.leaves.proved(found, batch.pick))
-        proofs = [Proof.of(self.bounder, found, batch.splits, index, index)] if len(index) else []
-        proofs += self.leaves.settle(found, batch.splits, batch.pick, self.budget.should_stop)
+        with self.budget.phase("settling"):
+            index = np.flatnonzero(self.leaves.proved(found, batch.pick))
+            proofs = [Proof.of(self.bounder, found, batch.splits, index, index)] if len(index) else []
+            proofs += self.leaves.settle(found, batch.splits, batch.pick, self.budget.should_stop)
         batch.lb[:] = np.fmax(batch.lb, found.lower)
         return found, self._close(batch, np.arange(len(batch)), proofs)
 
@@ -215,7 +224,7 @@ class OperandSearch:
             done = proof.index
             row = batch.pick[done]
             group = self.objectives.group_of_row[row]
-            if self.tracer is not None:
+            if self.tracer is not None and self._stored:
                 place = row - self.objectives.start[group]
                 how = (proof.parameters, proof.splits, self.anchor_node, self.bounder.anchor)
                 self.tracer.refuted_splits(SplitEvidence(batch.id[done], group, place, *how))
@@ -223,6 +232,8 @@ class OperandSearch:
             batch.open[done, group] = False
             self.ledger.settle(~batch.open[done])
             out.leaves += len(done)
+            if self.tracer is not None:
+                self.tracer.settled(batch.id[done])
             out.closed += float(batch.volume[done].sum())
         return np.setdiff1d(index, np.concatenate([p.index for p in proofs])) if proofs else index
 

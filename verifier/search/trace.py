@@ -48,6 +48,15 @@ class Numbered(Protocol):
 class Tracer(Protocol):
     """Receives what happens to subproblems; ids are never reused."""
 
+    @property
+    def evidence_kept(self) -> bool:
+        """Whether evidence is wanted: bounds must then be such as a certificate can hold."""
+        ...
+
+    def settled(self, ids: Array) -> None:
+        """Nodes were settled: all of their groups are refuted."""
+        ...
+
     def refuted(self, domains: Domains, evidence: Evidence) -> None:
         """Groups were refuted on boxes (``evidence.box`` indexes ``domains``)."""
         ...
@@ -124,8 +133,53 @@ def _packed(bits: Array) -> Array:
     return np.packbits(bits, axis=1, bitorder="little")
 
 
+class Tracers:
+    """Passes everything on to several tracers.
+
+    Args:
+        tracers: who listens.
+    """
+
+    def __init__(self, *tracers: Tracer) -> None:
+        self._tracers = tracers
+
+    @property
+    def evidence_kept(self) -> bool:
+        """Whether anyone wants evidence."""
+        return any(t.evidence_kept for t in self._tracers)
+
+    def refuted(self, domains: Domains, evidence: Evidence) -> None:
+        """To those who keep evidence."""
+        for t in self._tracers:
+            if t.evidence_kept:
+                t.refuted(domains, evidence)
+
+    def refuted_splits(self, found: SplitEvidence) -> None:
+        """To those who keep evidence."""
+        for t in self._tracers:
+            if t.evidence_kept:
+                t.refuted_splits(found)
+
+    def split(self, domains: Numbered, dim: Array, at: Array, first_child: int) -> None:
+        """To all."""
+        for t in self._tracers:
+            t.split(domains, dim, at, first_child)
+
+    def copied(self, node: int, first_child: int) -> None:
+        """To all."""
+        for t in self._tracers:
+            t.copied(node, first_child)
+
+    def settled(self, ids: Array) -> None:
+        """To all."""
+        for t in self._tracers:
+            t.settled(ids)
+
+
 class TreeTracer:
     """Keeps the whole tree and all evidence, for a certificate."""
+
+    evidence_kept = True
 
     def __init__(self) -> None:
         self.splits: list[tuple[Array, Array, Array, int]] = []
@@ -185,6 +239,9 @@ class TreeTracer:
     def split(self, domains: Numbered, dim: Array, at: Array, first_child: int) -> None:
         """Keeps the split."""
         self.splits.append((domains.id.copy(), dim.astype(np.int32), at.copy(), first_child))
+
+    def settled(self, ids: Array) -> None:
+        """Nothing to keep: evidence says it."""
 
     def copied(self, node: int, first_child: int) -> None:
         """Keeps the copy."""
