@@ -27,7 +27,7 @@ from bounds.methods.tape import Tape
 from bounds.relax.relu import SLOPE_STEPS
 
 # rows of a program that is solved where nothing is left to split, and of one that helps out elsewhere
-_MOST_ROWS, _FEW_ROWS = 4000, 600
+_MOST_ROWS, _FEW_ROWS = 4000, 200
 # steps of ascent from what a program says (it is the optimum but for the slopes' rounding)
 _POLISH = 4
 # float64 bounds that are not tried: those of blocks of which so many in a row did not help
