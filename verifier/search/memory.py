@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bounds.graph import Graph
+if TYPE_CHECKING:
+    from bounds.graph import Graph
 
 # share of the free memory that a run takes when nobody says otherwise
 SHARE = 0.7
 # share of a run's memory for the arrays of one block; the rest is for what is open
 BLOCK_SHARE = 0.25
+LEAST = 1 << 20
+"""The smallest budget that may be asked for."""
 _ROW_BYTES = 4_000_000  # packed rows that are bounded backwards at once
 _NO_LIMIT = 1 << 60
 
