@@ -155,10 +155,14 @@ def ask(
     spec: Property,
     options: Options,
     *,
-    certificate: Path | None = None,
     picture: bool = False,
+    **files: Path | None,
 ) -> tuple[Report, int]:
     """Runs one query with progress and a polite interrupt.
+
+    Args:
+        model, spec, options: the query.
+        picture, files: as keywords of :func:`verifier.verify`; files are left out where they are None.
 
     Returns:
         The report, and the exit code: not 0 when the report is partial because somebody interrupted.
@@ -166,15 +170,17 @@ def ask(
     from verifier.api import verify
     from verifier.verdict import UnknownReason
 
+    more: dict[str, Any] = {name: path for name, path in files.items() if path is not None}
+    if picture:
+        more["picture"] = True
     with Interrupt() as interrupt, ProgressLine() as progress:
         report = verify(
             model,
             spec,
             options=options,
-            certificate=certificate,
             progress=progress,
             cancel=interrupt,
-            picture=picture,
+            **more,
         )
     stopped = interrupt() and report.reason is UnknownReason.CANCELLED
     return report, interrupt.exit_code if stopped else Exit.ANSWERED

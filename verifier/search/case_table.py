@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -108,8 +108,10 @@ def _ranges(start: Array, block: Array) -> tuple[Array, Array, Array]:
     return start[block][owner] + np.arange(len(owner)) - begin[owner], begin, owner
 
 
-def tabulate(cases: Sequence[Case], inputs: int, outputs: int) -> CaseTable | None:
-    """The table of all cases that fit one; None where there are none.
+def tabulate(
+    cases: Sequence[Case], inputs: int, outputs: int, listed_only: Iterable[int] | None = None
+) -> CaseTable | None:
+    """The table of all (or of the listed) cases that fit one; None where there are none.
 
     Left out are cases that are empty or partial, that have an empty disjunct, or extreme coefficients, and
     those that would need too many directions.
@@ -121,7 +123,8 @@ def tabulate(cases: Sequence[Case], inputs: int, outputs: int) -> CaseTable | No
     constants: list[float] = []
     group_sizes: list[int] = []
     case_sizes: list[int] = []
-    for index, case in enumerate(cases):
+    for index in range(len(cases)) if listed_only is None else listed_only:
+        case = cases[index]
         if case.partial or not case.disjuncts or not all(case.disjuncts) or case.empty:
             continue
         rows = [row for disjunct in case.disjuncts for row in disjunct]

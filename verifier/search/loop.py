@@ -50,40 +50,45 @@ class Search:
     whole: Array | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
-    def run(self, lo: Array, hi: Array, root: int) -> Outcome:
-        """Searches the box ``lo, hi: d`` whose tree node is ``root``."""
+    def run(self, lo: Array, hi: Array, root: int, begun: Left | None = None) -> Outcome:
+        """Searches the box ``lo, hi: d`` whose tree node is ``root``; ``begun``: goes on from there."""
         out = self.outcome
         groups = self.settler.fast.objectives.groups
-        frontier = Frontier(
-            Domains(
-                lo[None].copy(),
-                hi[None].copy(),
-                np.array([root]),
-                np.ones((1, groups), dtype=bool),
-                np.full(1, -np.inf),
-                np.ones(1),
+        frontier = (
+            begun.levels[0]
+            if begun
+            else Frontier(
+                Domains(
+                    lo[None].copy(),
+                    hi[None].copy(),
+                    np.array([root]),
+                    np.ones((1, groups), dtype=bool),
+                    np.full(1, -np.inf),
+                    np.ones(1),
+                )
             )
         )
-        if self.falsifier and (found := self.falsifier.root(lo, hi)):
+        if self.falsifier and begun is None and (found := self.falsifier.root(lo, hi)):
             out.sat = found
             return out
         left = out.left = Left([frontier])
-        width, block = hi - lo, 1
-        effort: Effort | None = None
+        width, block = hi - lo, begun.block if begun else 1
+        effort = left.effort = begun.effort if begun else None
+        left.block = block
         while len(frontier):
             out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
             if out.reason is not UnknownReason.NONE:
                 break
             batch = frontier.pop(self.budget.allowed(block, out.bounded))
             try:
-                with self.budget.phase("bounding" if out.bounded else "root bounds"):
+                with self.budget.phase("bounding" if effort else "root bounds"):
                     result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
             except Stopped:
                 frontier.push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
                 break
-            first = out.bounded == 0
-            left.root = left.root or result.tape
+            first = effort is None
+            left.root = result.tape if first else left.root
             out.bounded += len(batch)
             still = self._refute(batch, result, evidence)
             batch = batch.take(still)
@@ -99,7 +104,7 @@ class Search:
                 tape = operand_tape(result.tape, self.settler.fast.plan)
             if len(batch) and tape is not None:
                 self._search_operands(batch, tape)
-                return self._ended()
+                return self.finish()
             children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
                 out.sat = found
@@ -111,9 +116,10 @@ class Search:
             if self.watch:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()
-        return self._ended()
+        return self.finish()
 
-    def _ended(self) -> Outcome:
+    def finish(self) -> Outcome:
+        """The outcome, when the search has come to its end."""
         out = self.outcome
         if out.sat is None and out.reason is UnknownReason.NONE and self.ledger.abandoned:
             out.reason = UnknownReason.PRECISION
@@ -121,10 +127,16 @@ class Search:
 
     def _search_operands(self, root: Domains, tape: Tape) -> None:
         """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
+        search = self.operands(tape, root)
+        search.run(root)
+        self.settler.counts.float64 += search.leaves.settled
+        self.next_id = search.next_id
+
+    def operands(self, tape: Tape, root: Domains) -> OperandSearch:
+        """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
-        leaves = self.settler.exact_leaves(bounder, root)
-        search = OperandSearch(
+        return OperandSearch(
             bounder,
             fast.objectives,
             self.falsifier,
@@ -134,11 +146,8 @@ class Search:
             self.watch,
             self.outcome,
             self.next_id,
-            leaves,
+            self.settler.exact_leaves(bounder, root),
         )
-        search.run(root)
-        self.settler.counts.float64 += leaves.settled
-        self.next_id = search.next_id
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
         """Books what was refuted; returns the mask of domains still open."""

@@ -115,10 +115,13 @@ class OperandSearch:
 
     def run(self, root: Domains) -> None:
         """Searches the open root; books everything, and the outcome."""
-        out, lo, hi = self.outcome, root.lo[0], root.hi[0]
         levels = [Frontier(self._roots(root)), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
-        block = len(levels[0])
-        left = out.left = Left(list(levels), block, None, self.bounder.anchor, self.bounder, self.anchor_node)
+        self.go_on(root.lo[0], root.hi[0], levels, len(levels[0]))
+
+    def go_on(self, lo: Array, hi: Array, levels: list[Frontier[OperandDomains]], block: int) -> None:
+        """Searches what is open of the box ``lo, hi: d``, in blocks of ``block`` to begin with."""
+        out = self.outcome
+        left = out.left = Left([*levels], block, None, self.bounder.anchor, self.bounder, self.anchor_node)
         while any(len(f) for f in levels):
             out.reason = self.budget.exhausted(out.bounded, sum(f.bytes for f in levels))
             if out.reason is not UnknownReason.NONE:

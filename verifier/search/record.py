@@ -22,13 +22,14 @@ class Recorder:
     """Keeps ids and splits (no boxes, no evidence); see the module.
 
     Args:
-        roots: number of root nodes.
+        roots: ids of the nodes that the picture begins with.
+        nodes: number of nodes so far.
     """
 
     evidence_kept = False
 
-    def __init__(self, roots: int) -> None:
-        self.roots = roots
+    def __init__(self, roots: Array, nodes: int) -> None:
+        self.roots, self.nodes = roots, nodes
         self._splits: list[tuple[Array, int]] = []
         self._settled: list[Array] = []
         self._samples: list[Sample] = []
@@ -63,7 +64,7 @@ class Recorder:
 
     def picture(self) -> Picture:
         """What is worth drawing."""
-        nodes = self.roots + 2 * sum(len(ids) for ids, _ in self._splits)
+        nodes = self.nodes + 2 * sum(len(ids) for ids, _ in self._splits)
         closed, child = np.zeros(nodes, dtype=bool), np.full(nodes, -1)
         for ids in self._settled:
             closed[ids] = True
@@ -74,12 +75,12 @@ class Recorder:
         return Picture(tuple(self._samples), _cells(self.roots, closed, child), nodes)
 
 
-def _cells(roots: int, closed: Array, child: Array) -> tuple[Cell, ...]:
+def _cells(roots: Array, closed: Array, child: Array) -> tuple[Cell, ...]:
     """Rectangles level by level; a node's children share its width."""
     cells: list[Cell] = []
-    node = np.arange(roots)
-    left, width = node / roots, np.full(roots, 1 / roots)
-    if roots > 1 / _NARROW:  # too many to draw each: neighbours in one rectangle
+    node, count = roots, len(roots)
+    left, width = np.arange(count) / count, np.full(count, 1 / count)
+    if count > 1 / _NARROW:  # too many to draw each: neighbours in one rectangle
         node, left, width, bundles = _bundled(roots, closed)
         cells += bundles
     for depth in range(_DEEP):
@@ -97,12 +98,12 @@ def _cells(roots: int, closed: Array, child: Array) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _bundled(roots: int, closed: Array) -> tuple[Array, Array, Array, list[Cell]]:
+def _bundled(roots: Array, closed: Array) -> tuple[Array, Array, Array, list[Cell]]:
     """Rectangles for runs of roots; none of them is looked into."""
     count = int(1 / _NARROW)
-    edges = np.linspace(0, roots, count + 1).astype(np.int64)
+    edges = np.linspace(0, len(roots), count + 1).astype(np.int64)
     cells = [
-        Cell(0, float(a / roots), float((b - a) / roots), bool(closed[a:b].all()), False)
+        Cell(0, float(a / len(roots)), float((b - a) / len(roots)), bool(closed[roots[a:b]].all()), False)
         for a, b in pairwise(edges)
     ]
     none = np.zeros(0, dtype=np.int64)

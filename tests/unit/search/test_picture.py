@@ -25,7 +25,7 @@ class Ids:
 
 def recorded() -> Recorder:
     """Root 0 split into 1 and 2; 1 settled; 2 copied to 3 and 4; 3 settled; root 0 of one."""
-    tree, none = Recorder(1), np.zeros(1)
+    tree, none = Recorder(np.arange(1), 1), np.zeros(1)
     tree.split(Ids(0), none, none, 1)
     tree.settled(np.array([1]))
     tree.copied(2, 3)
@@ -44,7 +44,7 @@ def test_a_node_is_closed_when_all_below_it_is() -> None:
 
 
 def test_very_many_roots_are_drawn_in_bundles() -> None:
-    tree = Recorder(100_000)
+    tree = Recorder(np.arange(100_000), 100_000)
     tree.settled(np.arange(50_000))
     cells = tree.picture().cells
     assert len(cells) <= 1000
@@ -53,7 +53,7 @@ def test_very_many_roots_are_drawn_in_bundles() -> None:
 
 
 def test_samples_are_thinned_and_the_last_is_kept() -> None:
-    tree = Recorder(1)
+    tree = Recorder(np.arange(1), 1)
     for i in range(10_000):
         tree.sample(Sample(float(i), i, 0, 0.0, None))
     tree.sample(Sample(1e6, 1, 0, 1.0, None), last=True)
