@@ -242,7 +242,9 @@ class _Reader:
         if isinstance(hint, types.GenericAlias):
             inner = hint.__args__[0]
             if not isinstance(value, list):
-                raise self.fail(path, f"'{path[-1]}' is a list of {_WORDS[inner]}, not {value!r}")
+                raise self.fail(
+                    path, f"'{path[-1]}' is a list of {_WORDS[inner].removeprefix('a ')}s, not {value!r}"
+                )
             return tuple(self._value(inner, metadata, v, path) for v in typing.cast("list[Any]", value))
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)

@@ -178,6 +178,11 @@ def _epoch(run: Run, listener: Listener | None) -> None:
     checkpoint.save(run.file, run.state, task.model, run.average, run.optimiser, as_mapping(config))
 
 
+def one_step(run: Run, x: Tensor, y: Tensor) -> float:
+    """One step on a batch (for measuring); the loss."""
+    return _step(run, x, y, 0)
+
+
 def _step(run: Run, x: Tensor, y: Tensor, number: int) -> float:
     config, model, optimiser = run.config, run.task.model, run.optimiser
     share = run.state.step / (run.steps * config.train.epochs)

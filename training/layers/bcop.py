@@ -57,7 +57,7 @@ class BcopConv(ConvMap):
         return cells.reshape(o, cells.shape[1], kh * s, kw * s)
 
     def _one(self, group: int) -> Tensor:
-        mix = orthogonal.bjorck(self.mix[group])
+        mix = orthogonal.bjorck(self.mix[group], full=not self.training)
         square = torch.eye(self.width, dtype=mix.dtype)[:, :, None, None]
         for pair in self.factors[:, :, group]:
             for i, v in enumerate(pair):

@@ -111,7 +111,7 @@ class LotConv(CircularConv):
 
     def blocks(self, spectrum: Tensor) -> Tensor:
         """Newton-Schulz."""
-        return orthogonal.lot(spectrum)
+        return orthogonal.lot(spectrum, full=not self.training)
 
 
 class BroConv(CircularConv):

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from training.layers import orthogonal
 from training.layers.base import DenseMap
+from training.layers.spectral import power_norm
+
+_LARGEST = 3.0
+_TERMS = 12
 
 
 class _Orthogonalised(DenseMap):
@@ -21,7 +25,7 @@ class _Orthogonalised(DenseMap):
 
     def matrix(self) -> Tensor:
         """The weight."""
-        return type(self).make(self.raw)
+        return type(self).make(self.raw, full=not self.training)
 
 
 class CayleyDense(_Orthogonalised):
@@ -52,16 +56,33 @@ class LotDense(_Orthogonalised):
 
 
 class SocDense(DenseMap):
-    """Rows (or columns) of ``exp(S)``, ``S = R - R'`` (Singla, Feizi 2021)."""
+    """Rows (or columns) of ``exp(S)``, ``S = R - R'`` of norm at most 3 (Singla, Feizi 2021).
+
+    In training a truncated series is applied to the smaller number of unit vectors; for good it is the exponential.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias=bias)
         n = max(inputs, outputs)
         self.raw = nn.Parameter(torch.randn(n, n) / n**0.5)
+        self.register_buffer("direction", torch.randn(n))
 
     def matrix(self) -> Tensor:
         """The weight."""
-        return torch.linalg.matrix_exp(self.raw - self.raw.mT)[: self.outputs, : self.inputs]
+        s = self.raw - self.raw.mT
+        if not self.training:
+            s = s * (_LARGEST / torch.linalg.matrix_norm(s, 2)).clamp(max=1.0)
+            return torch.linalg.matrix_exp(s)[: self.outputs, : self.inputs]
+        direction: Tensor = self.get_buffer("direction")
+        s = s * (_LARGEST / power_norm(s[None], direction[None])[0]).clamp(max=1.0)
+        rows = min(self.outputs, self.inputs)
+        s = s if rows == self.outputs else -s  # columns of exp(S) are rows of exp(S)' = exp(-S)
+        term = torch.eye(rows, len(s), dtype=s.dtype, device=s.device)
+        total = term
+        for n in range(1, _TERMS + 1):
+            term = term @ s / n
+            total = total + term
+        return total if rows == self.outputs else total.mT
 
 
 class BroDense(DenseMap):

@@ -10,9 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Orthogonaliser = Callable[[Tensor], Tensor]
-_NEWTON_STEPS = 14
-_BJORCK_STEPS = 12
+Orthogonaliser = Callable[..., Tensor]
+"""Of a matrix and, where it iterates, ``full``: all steps."""
+
+# few are enough while training; for good there are as many as float64 is worth
+_NEWTON_STEPS, _NEWTON_FULL = 9, 24
+_BJORCK_STEPS, _BJORCK_FULL = 6, 24
 
 
 def _eye(n: int, like: Tensor) -> Tensor:
@@ -22,19 +25,20 @@ def _eye(n: int, like: Tensor) -> Tensor:
 def tall(function: Orthogonaliser) -> Orthogonaliser:
     """Makes a function of tall matrices one of all: a wide one is the adjoint of a tall one."""
 
-    def either(m: Tensor) -> Tensor:
-        return function(m) if m.shape[-2] >= m.shape[-1] else function(m.mH).mH
+    def either(m: Tensor, *, full: bool = True) -> Tensor:
+        return function(m, full) if m.shape[-2] >= m.shape[-1] else function(m.mH, full).mH
 
     return either
 
 
 @tall
-def cayley(m: Tensor) -> Tensor:
+def cayley(m: Tensor, full: bool = True) -> Tensor:
     """``[(I + Z)^-1 (I - Z); -2 Y (I + Z)^-1]`` of ``m = [X; Y]``, ``Z = X - X* + Y* Y`` (Trockman, Kolter
     2021).
 
     ``I + Z`` has numerical range right of 1, so it is always invertible and well conditioned from below.
     """
+    del full
     n = m.shape[-1]
     x, y = m[..., :n, :], m[..., n:, :]
     z = x - x.mH + y.mH @ y
@@ -44,7 +48,7 @@ def cayley(m: Tensor) -> Tensor:
 
 
 @tall
-def lot(m: Tensor) -> Tensor:
+def lot(m: Tensor, full: bool = True) -> Tensor:
     """``m (m* m)^(-1/2)`` by coupled Newton-Schulz steps (Xu, Li, Li 2022).
 
     The steps converge for eigenvalues in (0, 1] after division by the Frobenius norm; a matrix of deficient
@@ -54,20 +58,20 @@ def lot(m: Tensor) -> Tensor:
     scale = torch.linalg.matrix_norm(gram)[..., None, None].clamp(min=torch.finfo(scale_type(m)).tiny)
     one = _eye(m.shape[-1], m)
     y, z = gram / scale, one.expand_as(gram)
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(_NEWTON_FULL if full else _NEWTON_STEPS):
         t = 1.5 * one - 0.5 * (z @ y)
         y, z = y @ t, t @ z
     return m @ z / scale.sqrt()
 
 
 @tall
-def bjorck(m: Tensor) -> Tensor:
+def bjorck(m: Tensor, full: bool = True) -> Tensor:
     """The nearest orthonormal columns by Bjorck's iteration ``W (3 I - W* W) / 2``, begun with norm below
     1."""
     size = (m.abs().sum(-1).amax(-1) * m.abs().sum(-2).amax(-1)).sqrt()
     w = m / size[..., None, None].clamp(min=torch.finfo(scale_type(m)).tiny)
     one = _eye(m.shape[-1], m)
-    for _ in range(_BJORCK_STEPS):
+    for _ in range(_BJORCK_FULL if full else _BJORCK_STEPS):
         w = w @ (1.5 * one - 0.5 * (w.mH @ w))
     return w
 

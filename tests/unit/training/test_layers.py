@@ -182,6 +182,17 @@ def test_a_thousand_random_parameters(name: str) -> None:
         assert layer.materialise().constant <= 1.0, trial
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (5, 7), (6, 6)])
+@pytest.mark.parametrize("name", [n for n in LAYERS if not LAYERS[n].own_relu])
+def test_training_and_inference_compute_the_same_weight(name: str, shape: tuple[int, int]) -> None:
+    """Power steps and short series are close to what they stand for."""
+    torch.manual_seed(8)
+    layer = make_dense(name, *shape).train()
+    for _ in range(60):  # power iterations go on from call to call
+        found = layer.matrix()
+    torch.testing.assert_close(found, layer.eval().matrix(), rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("layer", ["sandwich", "sll", "cpl"])
 @pytest.mark.parametrize("activation", ["abs", "maxmin", "groupsort4", "householder"])
 def test_wrong_combinations_are_refused_with_the_reason(layer: str, activation: str) -> None:
