@@ -75,13 +75,24 @@ def as_array(tensor: Tensor) -> Any:
     return tensor.detach().cpu().double().numpy()
 
 
+def finite(bias: Tensor) -> Tensor:
+    """The bias of a plain layer.
+
+    Raises:
+        ValueError: it holds a NaN or an infinity, with which a network has no constant.
+    """
+    if not bool(torch.isfinite(bias).all()):
+        raise ValueError("a bias holds a NaN or an infinity: no constant can be proved")
+    return bias.detach()
+
+
 def linear(weight: Any, bias: Tensor | None) -> nn.Linear:
     """An ordinary layer with these weights."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
         if bias is not None:
-            layer.bias.copy_(bias.detach())
+            layer.bias.copy_(finite(bias))
     return layer
 
 
@@ -172,7 +183,7 @@ class ConvMap(LipschitzLayer):
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
             if self.bias is not None and layer.bias is not None:
-                layer.bias.copy_(self.bias.detach())
+                layer.bias.copy_(finite(self.bias))
         return layer
 
     def norm(self, kernel: Any) -> float:

@@ -58,7 +58,8 @@ class LotDense(_Orthogonalised):
 class SocDense(DenseMap):
     """Rows (or columns) of ``exp(S)``, ``S = R - R'`` of norm at most 3 (Singla, Feizi 2021).
 
-    In training a truncated series is applied to the smaller number of unit vectors; for good it is the exponential.
+    In training a truncated series is applied to the smaller number of unit vectors; for good it is the
+    exponential.
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from bounds.errors import BadInput
 from training import proof
 from training.layers.aol import gram_sums
-from training.layers.base import LipschitzLayer, Materialised, as_array, conv_norm, double, linear
+from training.layers.base import LipschitzLayer, Materialised, as_array, conv_norm, double, finite, linear
 from training.layers.spectral import power_norm
 
 # float32 neighbours of sqrt(2): the norm of D may be proved up to here and its square is at most 2
@@ -43,7 +43,7 @@ class DenseStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``B n``."""
-        return x - functional.linear(torch.relu(self.inner(x)), self.inner.weight.mT)
+        return x - functional.linear(torch.relu(self.inner(x)), self.inner.weight.t())
 
 
 class ConvStep(nn.Module):
@@ -56,7 +56,7 @@ class ConvStep(nn.Module):
         with torch.no_grad():
             self.inner.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
             assert self.inner.bias is not None
-            self.inner.bias.copy_(bias.detach())
+            self.inner.bias.copy_(finite(bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """``B c h w``."""

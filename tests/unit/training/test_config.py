@@ -68,5 +68,8 @@ def test_the_list_of_layers_is_the_tables() -> None:
 
 
 def test_reading_needs_no_torch(root: Path) -> None:
-    code = "import training.config, training.command, sys; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = (
+        "import training.config, training.command, sys;"
+        "assert not {'torch', 'numpy'}.intersection(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)

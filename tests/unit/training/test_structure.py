@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_said(name: str, channels: int, words: str) -> None
         (lambda: parts.Width(5, 3), (5,)),
         (lambda: parts.Width(3, 5), (3,)),
         (lambda: parts.Centre(0.3), (4,)),
-        (lambda: parts.Flatten(), (2, 3, 3)),
+        (parts.Flatten, (2, 3, 3)),
         (lambda: parts.Residual(parts.Chain(parts.make_dense("bcop", 6, 6), parts.MaxMin())), (6,)),
     ],
 )
