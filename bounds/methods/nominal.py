@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -168,8 +169,8 @@ def _through_scalar(
 def value_at(function: ScalarFunction, x: Tensor) -> Tensor:
     """The function at a tensor, with its first derivative as the gradient."""
     held = x.detach().cpu().double().numpy()
-    value = torch.as_tensor(function.value(held), dtype=x.dtype, device=x.device)
-    slope = torch.as_tensor(function.derivative(held), dtype=x.dtype, device=x.device)
+    value = torch.as_tensor(np.array(function.value(held)), dtype=x.dtype, device=x.device)
+    slope = torch.as_tensor(np.array(function.derivative(held)), dtype=x.dtype, device=x.device)
     return value + slope * (x - x.detach())
 
 

@@ -36,7 +36,12 @@ def certified_linf(
 
     Soundness: bounds hold over the reals for the float32 weights read into float64; boxes are rounded
         outwards.
+
+    Raises:
+        ValueError: the weights hold a NaN or an infinity.
     """
+    if not all(bool(torch.isfinite(v).all()) for v in module.state_dict().values()):
+        raise ValueError("weights hold a NaN or an infinity: nothing can be proved")
     network = BoundedNetwork(double(module), tuple(x.shape[1:]))
     plan = compile_plan(_current(network), NumpyKernels(FLOAT64))
     with torch.no_grad():
