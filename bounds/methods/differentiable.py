@@ -9,7 +9,7 @@ arithmetic up to unaccounted rounding. They steer an optimiser and **prove nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,41 @@ _TRAINED = {
     Op.CONV_TRANSPOSE: ("weight", "bias"),
     Op.SCALE: ("scale", "shift"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LastLayer:
+    """Intervals up to the last affine step, which rows are multiplied with first (last-layer elision)."""
+
+    plan: Plan
+    found: nominal.Intervals
+
+    def lower(self, c: Tensor) -> Tensor:
+        """``D S``: lower bounds of rows ``c: D S outputs``."""
+        value, radius = self.parts(c)
+        return value - radius
+
+    def parts(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre and radius ``D S`` of what rows ``c: D S outputs`` can be."""
+        plan = self.plan
+        if not _ends_affine(plan):
+            at: dict[int, Tensor] = {}
+            for slot, part in zip(plan.outputs, c.split(plan.output_sizes, dim=2), strict=True):
+                at[slot] = at[slot] + part if slot in at else part
+            return nominal.centre_and_radius(self.found, at, c.new_zeros(c.shape[:2]))
+        last = plan.steps[-1]
+        assert isinstance(last, AffineStep)
+        const = c.new_zeros(c.shape[:2]) if last.map.bias is None else c @ last.map.bias
+        parts = last.map.adjoint(c.reshape(-1, c.shape[2]))
+        shaped = {s: p.reshape(*c.shape[:2], -1) for s, p in zip(last.sources, parts, strict=True)}
+        return nominal.centre_and_radius(self.found, shaped, const)
+
+
+def _ends_affine(plan: Plan) -> bool:
+    """Whether the output is that of the last step, an affine one with distinct operands."""
+    last = plan.steps[-1]
+    single = isinstance(last, AffineStep) and len(set(last.sources)) == len(last.sources)
+    return single and plan.outputs == (last.slot,) and plan.fanout[last.slot] == 1
 
 
 class TrainableNetwork:
@@ -112,30 +147,21 @@ class TrainableNetwork:
 
     def _merged_bounds(self, lo: Tensor, hi: Tensor, c: Tensor, d: Tensor | None) -> Tensor:
         plan, k = self.plan(), self.kernels
-        last = plan.steps[-1]
-        if not isinstance(last, AffineStep) or plan.outputs != (last.slot,):
-            return self.interval_bounds(lo, hi, c, d)
-        found = nominal.intervals(plan, k.array(lo), k.array(hi), len(plan.steps) - 1)
-        c, const = self._objectives(len(lo), c, d)
-        if last.map.bias is not None:
-            const = const + c @ last.map.bias
-        parts = last.map.adjoint(c.reshape(-1, c.shape[2]))
-        shaped = [p.reshape(*c.shape[:2], -1) for p in parts]
-        for source, part in zip(last.sources, shaped, strict=True):
-            const = nominal.concretize(plan, found, {source: part}, const)
-        return const
+        found = nominal.intervals(plan, k.array(lo), k.array(hi), len(plan.steps) - _ends_affine(plan))
+        c, d = self._objectives(len(lo), c, d)
+        return LastLayer(plan, found).lower(c) + d
 
     def hidden_intervals(self, lo: Tensor, hi: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Intervals of the operands of every nonlinear step, in order."""
         plan = self.plan()
         found = nominal.intervals(plan, self.kernels.array(lo), self.kernels.array(hi))
-        return [found.at[s] for step in plan.nonlinear for s in step.sources]
+        return [found.ends(s) for step in plan.nonlinear for s in step.sources]
 
     def output_intervals(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
         """``D outputs`` twice: intervals of the outputs over boxes ``D inputs``, by interval arithmetic."""
         plan = self.plan()
         found = nominal.intervals(plan, self.kernels.array(lo), self.kernels.array(hi))
-        ends = [found.at[s] for s in plan.outputs]
+        ends = [found.ends(s) for s in plan.outputs]
         return torch.cat([e[0] for e in ends], dim=1), torch.cat([e[1] for e in ends], dim=1)
 
     def linear_bounds(
@@ -180,7 +206,7 @@ class TrainableNetwork:
         self,
         lo: Tensor,
         hi: Tensor,
-        c: Tensor | Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        c: Tensor | Callable[[LastLayer], tuple[Tensor, Tensor]],
         d: Tensor | None = None,
     ) -> Tensor:
         """Lower bounds ``D S`` by a backward pass over interval bounds (CROWN-IBP).
@@ -188,19 +214,20 @@ class TrainableNetwork:
         Args:
             lo, hi: ``D inputs``.
             c, d: as elsewhere; ``c`` may be a function that makes ``(c, d)``, ``D S outputs`` and ``D S``,
-                from the outputs' intervals (loss fusion needs them before it knows its rows).
+                from what intervals say (loss fusion needs that before it knows its rows).
         """
         k, plan = self.kernels, self.plan()
-        found = nominal.intervals(plan, k.array(lo), k.array(hi))
+        # outputs' own intervals are not needed: rows start there
+        last = len(plan.steps) - _ends_affine(plan)
+        found = nominal.intervals(plan, k.array(lo), k.array(hi), last)
         if callable(c):
-            ends = [found.at[s] for s in plan.outputs]
-            c, d = c(torch.cat([e[0] for e in ends], dim=1), torch.cat([e[1] for e in ends], dim=1))
+            c, d = c(LastLayer(plan, found))
         c, d = self._objectives(len(lo), c, d)
         at: dict[int, Tensor] = {}
         for slot, part in zip(plan.outputs, c.split(plan.output_sizes, dim=2), strict=True):
             at[slot] = at[slot] + part if slot in at else part
         rows, const = nominal.backward(plan, found, at, d)
-        return nominal.concretize(plan, found, rows, const)
+        return nominal.concretize(found, rows, const)
 
     def _tape(self, lo: Tensor, hi: Tensor, *, refine: bool) -> Tape:
         k = self.kernels

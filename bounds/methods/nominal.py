@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,33 +29,58 @@ _SAME = 1 << 16
 
 @dataclass(slots=True)
 class Intervals:
-    """Intervals of a block of boxes: slot -> ``(lo, hi)``, ``D n``."""
+    """Intervals of a block of boxes: slot -> ``(centre, radius)``, ``D n``."""
 
     at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict[int, tuple[Tensor, Tensor]])
+
+    def ends(self, slot: int) -> tuple[Tensor, Tensor]:
+        """Lower and upper end."""
+        centre, radius = self.at[slot]
+        return centre - radius, centre + radius
 
 
 def intervals(plan: Plan, lo: Tensor, hi: Tensor, stop: int | None = None) -> Intervals:
     """Intervals of every slot (of steps before ``stop``) over boxes ``D d``."""
     found = Intervals()
+    whole = (lo + hi) * 0.5, (hi - lo) * 0.5
     for step in plan.steps[:stop]:
         if isinstance(step, InputStep):
             part = slice(step.start, step.stop)
-            found.at[step.slot] = lo[:, part], hi[:, part]
+            found.at[step.slot] = whole[0][:, part], whole[1][:, part]
         elif isinstance(step, AffineStep):
-            centres = [(found.at[s][0] + found.at[s][1]) * 0.5 for s in step.sources]
-            radii = [(found.at[s][1] - found.at[s][0]) * 0.5 for s in step.sources]
-            value, spread = step.map.apply(centres), step.map.apply_abs(radii)
-            if step.map.bias is not None:
-                value = value + step.map.bias
-            found.at[step.slot] = value - spread, value + spread
+            value = step.map.apply([found.at[s][0] for s in step.sources])
+            spread = step.map.apply_abs([found.at[s][1] for s in step.sources])
+            found.at[step.slot] = value if step.map.bias is None else value + step.map.bias, spread
         elif isinstance(step, ReluStep):
-            a, b = found.at[step.source]
-            found.at[step.slot] = a.clamp(min=0), b.clamp(min=0)
+            made: Any = _ReluInterval.apply(*found.at[step.source])
+            found.at[step.slot] = made
         elif isinstance(step, ScalarStep):
-            found.at[step.slot] = _range(plan, step.function, *found.at[step.source])
+            low, high = _range(plan, step.function, *found.ends(step.source))
+            found.at[step.slot] = (low + high) * 0.5, (high - low) * 0.5
         else:
             raise ModelUnsupported("product", "", "products of two tensors are not trained yet")
     return found
+
+
+def _where_positive(x: Tensor, of: Tensor) -> Tensor:
+    """``x`` where ``of > 0``, else 0: one pass, where a mask and a selection are three."""
+    return torch.ops.aten.threshold_backward(x, of, 0)
+
+
+class _ReluInterval(torch.autograd.Function):
+    """Intervals through rectifiers; by hand for speed (see :class:`_ThroughRelu`)."""
+
+    @staticmethod
+    def forward(ctx: Any, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        high, low = (centre + radius).clamp_(min=0), (centre - radius).clamp_(min=0)
+        ctx.save_for_backward(high, low)
+        return (high + low).mul_(0.5), (high - low).mul_(0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (c, r), (high, low) = grads, ctx.saved_tensors
+        up, down = _where_positive(c + r, high), _where_positive(c - r, low)
+        return (up + down).mul_(0.5), (up - down).mul_(0.5)
 
 
 def points(plan: Plan, x: Tensor) -> Tensor:
@@ -116,44 +142,71 @@ def backward(
             continue
         assert isinstance(step, ReluStep | ScalarStep)
         if isinstance(step, ReluStep):
-            a, drop = _through_relu(a, *found.at[step.source])
+            made: Any = _ThroughRelu.apply(a, *found.at[step.source])
+            a, drop = made
         else:
-            a, drop = _through_scalar(plan, step.function, a, *found.at[step.source])
+            a, drop = _through_scalar(plan, step.function, a, *found.ends(step.source))
         const = const + drop
         _add(rows, step.source, a)
     return inputs, const
 
 
-def concretize(plan: Plan, found: Intervals, rows: Mapping[int, Tensor], const: Tensor) -> Tensor:
+def concretize(found: Intervals, rows: Mapping[int, Tensor], const: Tensor) -> Tensor:
     """``D S``: lower bounds of rows over the boxes."""
-    del plan
+    centre, radius = centre_and_radius(found, rows, const)
+    return centre - radius
+
+
+def centre_and_radius(found: Intervals, rows: Mapping[int, Tensor], const: Tensor) -> tuple[Tensor, Tensor]:
+    """``D S`` twice: the middle of what rows can be over the boxes, and how far from it."""
+    spread = torch.zeros_like(const)
     for slot, a in rows.items():
-        lo, hi = found.at[slot]
-        centre, radius = (lo + hi) * 0.5, (hi - lo) * 0.5
-        const = const + (a @ centre[:, :, None])[:, :, 0] - (a.abs() @ radius[:, :, None])[:, :, 0]
-    return const
+        centre, radius = found.at[slot]
+        const = const + (a @ centre[:, :, None])[:, :, 0]
+        spread = spread + (a.abs() @ radius[:, :, None])[:, :, 0]
+    return const, spread
 
 
 def _add(rows: dict[int, Tensor], slot: int, part: Tensor) -> None:
     rows[slot] = rows[slot] + part if slot in rows else part
 
 
-def relu_lines(lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(lower slope, upper slope, upper intercept)`` of the adaptive CROWN relaxation."""
-    ambiguous = (lo < 0) & (hi > 0)
-    width = torch.where(ambiguous, hi - lo, 1.0)
-    active = (lo >= 0).to(lo.dtype)
-    upper = torch.where(ambiguous, hi / width, active)
-    lower = torch.where(ambiguous, (hi > -lo).to(lo.dtype), active)
-    return lower, upper, torch.where(ambiguous, -lo * upper, 0.0)
+class _ThroughRelu(torch.autograd.Function):
+    """Rows through rectifiers, with the adaptive CROWN relaxation.
 
+    By hand because recorded elementwise operations (selections above all) are most of a training step's time:
+    with ``p = max(hi, 0)``, ``q = min(lo, 0)`` and ``w = p - q`` the upper line has slope ``u = p / w`` and
+    intercept ``-q u``, the lower one slope 1 where ``p > -q``, else 0; stable elements come out right by
+    themselves. The gradient at a zero coefficient is the lower slope.
+    """
 
-def _through_relu(a: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
-    lower, upper, offset = relu_lines(lo, hi)
-    below = a < 0
-    slope = torch.where(below, upper[:, None], lower[:, None])
-    drop = (a.clamp(max=0) @ offset[:, :, None])[:, :, 0]
-    return a * slope, drop
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        p, q = (centre + radius).clamp_(min=0), (centre - radius).clamp_(max=0)
+        width = (p - q).clamp_(min=torch.finfo(a.dtype).tiny)
+        upper = p / width
+        lower = (centre > 0).to(a.dtype)  # the same as p > -q
+        ctx.save_for_backward(a, p, q, width, upper, lower)
+        negative = a.clamp(max=0)
+        drop = (negative @ (upper * q)[:, :, None])[:, :, 0].neg_()
+        out = (a - negative).mul_(lower[:, None]).addcmul_(negative, upper[:, None])
+        return out, drop
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (given, dropped), (a, p, q, width, upper, lower) = grads, ctx.saved_tensors
+        opposite = -a
+        negative = opposite.clamp(min=0)  # less a sign, which the last lines put back
+        below = torch.addcmul(given, dropped[:, :, None], q[:, None], value=-1)
+        by_upper = (negative * below).sum(1) if a.shape[1] > 1 else (negative * below)[:, 0]
+        direct = (dropped[:, None] @ negative)[:, 0].mul_(upper)
+        straight = given * lower[:, None]
+        bent = below.mul_(upper[:, None]).sub_(straight)
+        to_a = straight.add_(_where_positive(bent, opposite))
+        slope = by_upper.div_(width).div_(width)
+        to_hi = _where_positive(slope * q, p)
+        to_lo = _where_positive(direct.addcmul_(slope, p, value=-1), -q)
+        return to_a, to_hi + to_lo, to_hi - to_lo
 
 
 def _through_scalar(

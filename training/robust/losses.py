@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bounds.methods import nominal
+from bounds.methods.differentiable import LastLayer
 from bounds.plan import NonlinearStep
 from training.attack import attack_linf
 from training.config import LossConfig
@@ -104,16 +105,16 @@ def _fused(
     lo, hi = lo.flatten(1), hi.flatten(1)
     one = functional.one_hot(y, classes).to(lo.dtype)
 
-    def rows(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    eye = torch.eye(classes, dtype=lo.dtype, device=lo.device)
+
+    def rows(last: LastLayer) -> tuple[Tensor, Tensor]:
         if merge:
-            eye = torch.eye(classes, dtype=lo.dtype, device=lo.device)
-            differences = eye - one[:, None, :]  # e_j - e_y
-            both = torch.cat([differences, -differences], dim=1)
-            below, negated = net.bounds.interval_bounds(lo, hi, both, merge=True).chunk(2, dim=1)
-            above = -negated
+            middle, spread = last.parts(eye - one[:, None, :])  # e_j - e_y
         else:
-            own = (low * one).sum(1, keepdim=True), (high * one).sum(1, keepdim=True)
-            below, above = low - own[1], high - own[0]
+            centre, radius = last.parts(eye.expand(len(lo), -1, -1))
+            middle = centre - (centre * one).sum(1, keepdim=True)
+            spread = radius + (radius * one).sum(1, keepdim=True)
+        below, above = middle - spread, middle + spread
         shift = above.amax(1, keepdim=True).detach()
         chord, start = exp_chord(below - shift, above - shift)
         held.append(shift[:, 0])
@@ -207,7 +208,7 @@ def _latent_box(batch: Batch, lo: Tensor, hi: Tensor) -> tuple[int, Tensor, Tens
     wanted = batch.config.split or max(1, (2 * len(ends)) // 3)
     step = ends[min(wanted, len(ends)) - 1]
     found = nominal.intervals(plan, lo.flatten(1), hi.flatten(1), step + 1)
-    low, high = found.at[plan.steps[step].slot]
+    low, high = found.ends(plan.steps[step].slot)
     return step, low, high
 
 
