@@ -28,7 +28,7 @@ from sdp.methods import GREEDY, Problem, choose, solve
 from sdp.objective import Norm
 from sdp.prepare import prepare
 from sdp.region import Region, point_ranges, ranges_on
-from sdp.result import Certified
+from sdp.result import Certified, Layout, elements_of
 
 DOWN = 1 - 2.0**-48
 DUAL = {"1": np.inf, "2": 2, "inf": 1}
@@ -67,10 +67,16 @@ class Local:
     Attributes:
         radius: proved (0: none).
         pairs: per other class what was proved on the ball of that radius.
+        layout: where their multipliers belong in the model, for certificates.
+        centre, label, norm: what was asked for.
     """
 
     radius: float
     pairs: tuple[Certified, ...] = ()
+    layout: Layout | None = None
+    centre: Array | None = None
+    label: int = 0
+    norm: str = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +197,8 @@ def local_radius(  # noqa: PLR0913 - the point and its facts, then options
     """
     effort = effort or Effort(seconds=20.0, sampling=None)
     end = time.monotonic() + effort.seconds
-    ball = _Around(
-        prepare(graph).graph, x, label, margin, norm, lambda: should_stop() or time.monotonic() > end
-    )
+    prepared = prepare(graph)
+    ball = _Around(prepared.graph, x, label, margin, norm, lambda: should_stop() or time.monotonic() > end)
     order, guess = ball.guess()
     high = min(guess, limit)
     if not (np.isfinite(high) and high > start):
@@ -205,7 +210,9 @@ def local_radius(  # noqa: PLR0913 - the point and its facts, then options
         if found is None:
             high = tried
         else:
-            best, low = Local(tried, found), tried
+            pairs, chain = found
+            layout = elements_of(graph, prepared, chain)
+            best, low = Local(tried, pairs, layout, x, label, norm), tried
             if tried >= high:
                 break
         if ball.should_stop() or low >= high * 0.98:
@@ -237,7 +244,7 @@ class _Around:
         order = np.argsort(np.where(reach == reach, reach, np.inf))
         return [others[i] for i in order], float(reach[order[0]])
 
-    def certified(self, radius: float, order: Sequence[int]) -> tuple[Certified, ...] | None:
+    def certified(self, radius: float, order: Sequence[int]) -> tuple[tuple[Certified, ...], Chain] | None:
         """What proves every margin on the ball, in the order of classes; None if one is not proved."""
         if self.centre is None:
             self.centre = point_ranges(self.graph, self.x)
@@ -255,7 +262,7 @@ class _Around:
             if proof is None:
                 return None
             found[j] = proof
-        return tuple(found[j] for j in sorted(found))
+        return tuple(found[j] for j in sorted(found)), chain
 
     def _pair(self, chain: Chain, wanted: float) -> Certified | None:
         problem = Problem(chain, np.ones(1), Norm.of(self.norm), self.should_stop)

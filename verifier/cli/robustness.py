@@ -64,7 +64,7 @@ METHODS = ("auto", "bounds", "lipschitz")
 @click.option(
     "--attack/--no-attack", default=True, show_default=True, help="Look for points of another class."
 )
-@click.option("--certificates", type=OUTPUT, help="Folder for the certificates of searched samples.")
+@click.option("--certificates", type=OUTPUT, help="Folder for certificates of searches and local radii.")
 @click.option("--json", "json_file", type=OUTPUT, help="Write the result as JSON.")
 def robustness(  # noqa: PLR0913 - one argument per option
     model: Path,

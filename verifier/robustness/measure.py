@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from verifier.robustness.result import By, Radius, RobustnessReport, Table
 from verifier.robustness.sweep import Sweep
 from verifier.verdict import Semantics
 from verifier.version import VERSION
+
+if TYPE_CHECKING:
+    from sdp.radius import Local
 
 METHODS = ("auto", "bounds", "lipschitz")
 NORMS = {"1": "l1", "2": "l2", "inf": "linf"}
@@ -44,7 +47,7 @@ class RobustnessOptions:
         sample_timeout: seconds of search for one sample and radius.
         attack: look for points of another class.
         local: compute local constants (slow for large networks).
-        certificates: a folder for what the search proves or refutes, one file per sample and radius.
+        certificates: a folder for what the search decides, and for local radii, one file each.
         seed: of every random choice.
     """
 
@@ -261,7 +264,22 @@ class _Run:
                 start=known, limit=limit, effort=effort, should_stop=self.stop,
             )  # fmt: skip
             local[i] = max(found.radius, known)
+            if o.certificates is not None and found.radius > 0:
+                self.write_radius(int(i), found)
             self.credit(table, int(i), float(found.radius), By.LOCAL)
+
+    def write_radius(self, sample: int, found: Local) -> None:
+        """The certificate of a local radius."""
+        from verifier.lipschitz_certificate import radius_certificate
+
+        assert self.options.certificates is not None
+        path = self.options.certificates / f"{self.samples.index[sample]}-radius.json"
+        try:
+            path.write_text(radius_certificate(found, self.model), encoding="utf-8")
+        except BadInput as error:
+            self.notes.append(f"sample {self.samples.index[sample]}: {error}")
+            return
+        self.files.append(str(path))
 
     def attack(self, table: Table, attack: Attack) -> None:
         """Points of another class, smallest radii first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,19 @@ def test_certificates_of_searched_samples_check(rng: np.random.Generator, tmp_pa
     options = RobustnessOptions(
         norm="inf", method="bounds", certificates=folder, sample_timeout=1, attack=False, timeout=5
     )
+    report = robustness(
+        path, samples(x, y), [0.5], options=replace(options, method="lipschitz", norm="2", sample_timeout=9)
+    )
+    assert any(file.endswith("-radius.json") for file in report.certificates)
+    _all_check(report.certificates, path)
     report = robustness(path, samples(x, y), [0.05, 0.3, 0.6], options=options)
     assert report.certificates
-    for file in report.certificates:
-        result = CliRunner().invoke(cli, ["check", file, "--model", str(path)])
+    _all_check(report.certificates, path)
+
+
+def _all_check(files: tuple[str, ...], model: Path) -> None:
+    for file in files:
+        result = CliRunner().invoke(cli, ["check", file, "--model", str(model)])
         assert result.exit_code == 0, result.output
 
 
