@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("verifier.cli.run", "Decide one property of one network (the default command)."),
     "batch": ("verifier.cli.batch", "Decide a list of instances in parallel."),
     "check": ("verifier.cli.check", "Re-check a certificate, trusting nothing of the search."),
+    "robustness": ("verifier.cli.robustness", "Measure clean and certified accuracy on a data set."),
     "lipschitz": ("verifier.cli.lipschitz", "Bound a network's Lipschitz constant."),
     "inspect": ("verifier.cli.inspect", "Show what a network is made of and whether it is supported."),
     "verify": ("verifier.cli.solver", "Solver interface of VNN-LIB 2.0: decide a query."),
