@@ -2,8 +2,8 @@
 
     ./scripts/bench certified_mnist_linf --data mnist.npz --epochs 8 [--losses crown-ibp sabr mtl-ibp]
 
-Certified accuracy is that of report.json: backward bounds with all rounding paid for, on the first --test examples;
-branch and bound (``verify robustness``) can only add to it.
+Certified accuracy is that of report.json: backward bounds with all rounding paid for, on the first --test
+examples; branch and bound (``verify robustness``) can only add to it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def run(arguments: argparse.Namespace, loss: str, seed: int) -> dict[str, Any]:
         outcome = train(config, Path(arguments.keep or folder) / loss)
         report = json.loads(outcome.report.read_text(encoding="utf-8"))
     keys = ("clean", "certified", "attacked", "parameters", "history", "test_examples")
-    return {"loss": loss, "seed": seed, "cpu_seconds": time.process_time() - start} | {k: report[k] for k in keys}
+    return {"loss": loss, "seed": seed, "cpu_seconds": time.process_time() - start} | {
+        k: report[k] for k in keys
+    }
 
 
 def main() -> None:
