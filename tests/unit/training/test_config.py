@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,11 @@ def test_reading_needs_no_torch(root: Path) -> None:
         "assert not {'torch', 'numpy'}.intersection(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_the_reference_page_is_up_to_date(root: Path) -> None:
+    where = importlib.util.spec_from_file_location("gen_training", root / "docs" / "gen_training.py")
+    assert where is not None and where.loader is not None
+    module = importlib.util.module_from_spec(where)
+    where.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.render(), "run: python docs/gen_training.py"
