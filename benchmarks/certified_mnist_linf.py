@@ -23,7 +23,7 @@ from _common import RESULTS, described, provenance
 SETTINGS: dict[str, dict[str, Any]] = {
     "ibp": {"radius": 0.12},
     "crown-ibp": {"radius": 0.12},
-    "sabr": {"radius": 0.12, "box": 0.4, "attack_steps": 4},
+    "sabr": {"radius": 0.11, "box": 0.4, "attack_steps": 4},
     "mtl-ibp": {"radius": 0.12, "alpha": 0.1, "attack_steps": 4},
     "cc-ibp": {"radius": 0.12, "alpha": 0.1, "attack_steps": 4},
     "exp-ibp": {"radius": 0.12, "alpha": 0.1, "attack_steps": 4},
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, loss: str, seed: int) -> dict[str, Any]:
             },
             "loss": {"name": loss, "warmup": 0.03, "ramp": 0.45, "balance": 0.5, **SETTINGS[loss]},
             "train": {"epochs": arguments.epochs, "batch": 128, "lr": 0.002, "schedule": "onecycle"},
-            "evaluate": {"radii": [0.1], "every": max(1, arguments.epochs // 4)},
+            "evaluate": {"radii": [0.1], "every": max(1, arguments.epochs // 2), "limit": 1000},
         }
     )
     start = time.process_time()

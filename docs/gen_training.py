@@ -18,8 +18,8 @@ HEAD = """# Configuration of training
 
 *Made by `docs/gen_training.py` from `training/config.py`; edit the table there, then run it again.*
 
-`verify train CONFIG.toml --out DIR` reads TOML with the tables below; every key has a default. An unknown key,
-or a value of a wrong type or out of range, is refused with file, line and the nearest name that exists.
+`verify train CONFIG.toml --out DIR` reads TOML with the tables below; every key has a default. An unknown
+key, or a value of a wrong type or out of range, is refused with file, line and the nearest name that exists.
 """
 
 
