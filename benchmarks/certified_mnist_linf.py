@@ -88,15 +88,16 @@ def main() -> None:
     settings = {k: str(v) for k, v in vars(arguments).items() if k not in ("data", "keep")}
     lines = [
         "# MNIST, small CNN, L-infinity 0.1\n",
-        "| loss | seed | clean | certified | under attack | processor seconds |",
-        "|---|---|---|---|---|---|",
+        "| loss | seed | epochs | images | clean | certified | under attack | processor seconds |",
+        "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {r['loss']} | {r['seed']} | {100 * r['clean']:.2f} | {100 * r['certified']['0.1']:.2f}"
+            f"| {r['loss']} | {r['seed']} | {r['history'][-1]['epoch']} | {r['test_examples']}"
+            f" | {100 * r['clean']:.2f} | {100 * r['certified']['0.1']:.2f}"
             f" | {100 * r['attacked']['0.1']:.2f} | {r['cpu_seconds']:.0f} |"
             for r in rows
         ),
         "",
-        f"On the first {arguments.test} test images. {described(provenance(**settings))}",
+        "On the first test images, so many as the table says. " + described(provenance(**settings)),
         "",
     ]
     (RESULTS / "certified_mnist_linf.md").write_text("\n".join(lines), encoding="utf-8")

@@ -160,14 +160,14 @@ def augment(x: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor
     """
     for name in config.augment:
         if name == "noise":
-            x = x + config.noise * torch.randn(x.shape, generator=generator)
+            x = x + config.noise * torch.randn(x.shape, generator=generator).to(x.device)
             continue
         if name not in ("shift", "flip"):
             raise BadInput(f"unknown augmentation '{name}'; choose from shift, flip, noise")
         if x.dim() != 4:
             raise BadInput(f"augmentation '{name}' is for images, and inputs are vectors")
         if name == "flip":
-            flipped = torch.rand(len(x), generator=generator) < 0.5
+            flipped = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
             x = torch.where(flipped[:, None, None, None], x.flip(3), x)
         else:
             x = _shifted(x, config.shift, generator)

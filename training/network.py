@@ -55,7 +55,7 @@ class LipschitzNetwork(nn.Module):
         w = self.head.matrix()
         gram = w @ w.mT
         square = gram.diagonal()[:, None] + gram.diagonal() - 2 * gram
-        apart = ~torch.eye(len(w), dtype=torch.bool)
+        apart = ~torch.eye(len(w), dtype=torch.bool, device=w.device)
         return torch.where(apart, torch.where(apart, square, 1.0).clamp(min=1e-12).sqrt(), 0.0)
 
     def materialise(self) -> Proved:

@@ -126,7 +126,7 @@ class MarginTask:
             f = torch.cat([self.model(part) for part in x.split(_PART)])
             found = losses.certified_radii(f, y, self.network.head_distances())
         clean = float((f.argmax(1) == y).double().mean())
-        return Measured(clean, certificates.accuracies(found.numpy(), radii))
+        return Measured(clean, certificates.accuracies(found.cpu().numpy(), radii))
 
     def finish(self, x: Tensor, y: Tensor, radii: Sequence[float]) -> Product:
         """The materialised network; radii from proved constants."""
@@ -151,6 +151,7 @@ class BoundTask:
             raise BadInput(
                 f"init '{config.model.init}' is for 1-Lipschitz layers; plain networks take default or ibp"
             )
+        module.to(config.train.device)
         self.model: nn.Module = module
         self.plain = module
         self.net = BoundedNetwork(module, data.shape)
@@ -201,7 +202,6 @@ class BoundTask:
     def finish(self, x: Tensor, y: Tensor, radii: Sequence[float]) -> Product:
         """The module; accuracies by rigorous root bounds."""
         self.model.eval()
-        self.net.refresh()
         found = certified_linf(self.plain, x, y, radii, self.classes, self.clip)
         return Product(self.plain, Measured(*found), None, self.norm)
 

@@ -54,6 +54,13 @@ def test_samples(config: Path, path: Path) -> None:
     np.savez(path, x=data.test_x.numpy(), y=data.test_y.numpy())
 
 
+def draw(path: Path, report: dict[str, Any]) -> None:
+    """The picture with the verifier's figure in it."""
+    from training.curve import write_curve
+
+    write_curve(path, report)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--config", type=Path, default=HERE / "digits.toml")
@@ -85,6 +92,8 @@ def main() -> None:
     found = json.loads((out / "robustness.json").read_text(encoding="utf-8"))
     proved, margins = found["radii"][0]["certified"], report["certified"][arguments.radius]
     require(proved >= margins, f"certified by the verifier {proved:.4f}, by margins {margins:.4f}")
+    report["branched"] = {arguments.radius: proved}
+    draw(out / "certified.svg", report)
     files = sorted(certificates.glob("*.json"))
     for file in files[:3]:
         verify("check", file, "--model", model)

@@ -58,7 +58,7 @@ class BcopConv(ConvMap):
 
     def _one(self, group: int) -> Tensor:
         mix = orthogonal.bjorck(self.mix[group], full=not self.training)
-        square = torch.eye(self.width, dtype=mix.dtype)[:, :, None, None]
+        square = torch.eye(self.width, dtype=mix.dtype, device=mix.device)[:, :, None, None]
         for pair in self.factors[:, :, group]:
             for i, v in enumerate(pair):
                 square = composed(_two_taps(v, vertical=i % 2 == 0, backwards=i >= 2), square)
@@ -77,7 +77,7 @@ def _two_taps(v: Tensor, *, vertical: bool, backwards: bool) -> Tensor:
     """The kernel ``[P, I - P]`` of the projection on V's columns (or ``[I - P, P]``)."""
     q = torch.linalg.qr(v).Q
     p = q @ q.mT
-    taps = [p, torch.eye(len(p), dtype=p.dtype) - p]
+    taps = [p, torch.eye(len(p), dtype=p.dtype, device=p.device) - p]
     stacked = torch.stack(taps[::-1] if backwards else taps, dim=-1)
     return stacked[:, :, :, None] if vertical else stacked[:, :, None, :]
 
