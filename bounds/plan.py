@@ -200,7 +200,7 @@ class Plan:
         total = 0
         for step in self.steps[:first]:
             if isinstance(step, AffineStep):
-                total += sum(step.map.sizes) if step.map.terms == 1 else step.map.size * step.map.terms
+                total += step.map.work
             elif not isinstance(step, InputStep | ReluStep):
                 total += _NONLINEAR_WORK * step.size
         return max(total, 1)

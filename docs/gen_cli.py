@@ -33,6 +33,16 @@ The line of an error begins with `error:` and says what is wrong, where, and wha
 exits 2 when an instance is an error or contradicts its expected verdict. A second interrupt ends a
 program at once.
 
+## Stopping and going on
+
+The first Ctrl-C or SIGTERM ends a run with the best bound so far, as a time limit does. With
+`--checkpoint FILE` it also leaves what is open (every minute, too, and at any undecided end), and
+`--resume FILE` goes on from there: the same network, property and semantics, or it is an error that
+names the difference. A damaged file is an error. What a checkpoint says was closed is not proved
+again, so a report of such a run says where it began, and it writes no certificate.
+
+`--max-domains` with a seed repeats a run bit for bit; a time limit does not.
+
 ## What goes where
 
 Standard output carries the answer: its first line is the verdict, and after `sat` the assignment

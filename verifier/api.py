@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,41 +10,55 @@ import numpy as np
 
 from bounds.ball import Ball
 from bounds.domain import Objectives
+from bounds.errors import BadInput
 from bounds.expression import Fn
-from bounds.graph import UNMODELLED, Graph
+from bounds.graph import UNMODELLED, Array, Graph
 from bounds.io.compare import compare_with_onnxruntime
-from bounds.io.onnx import Model
 from bounds.kernels.allocator import keep_pages
+from bounds.methods.bounder import BounderOptions
+from bounds.methods.rule import FORWARD_INPUTS
 from bounds.numerics import NetworkRounding
 from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
 from verifier.problem import Problem, float64_box, load_models, make_problem
 from verifier.query import Engine, Options
-from verifier.report.model import Report, Stats
+from verifier.report.model import Report, Sample
 from verifier.report.progress import Progress
 from verifier.search.budget import Budget
+from verifier.search.case_table import tabulate
+from verifier.search.checkpoint import Part, State
+from verifier.search.checkpoint import load as load_checkpoint
+from verifier.search.clock import Clock
 from verifier.search.falsify.falsifier import Confirm, Falsifier
+from verifier.search.keeper import LASTING, Keeper
 from verifier.search.loop import Outcome, Search
+from verifier.search.many import FEWEST, ManyCases
+from verifier.search.memory import bytes_for_one
 from verifier.search.objectives import objectives_of
+from verifier.search.outcome import Watch as SearchWatch
+from verifier.search.record import Recorder
+from verifier.search.region import hardest, root_facts
+from verifier.search.resume import check_query, go_on, query_of
 from verifier.search.settle import Guide, Settled, Settler, varying_inputs
-from verifier.search.trace import TreeTracer
+from verifier.search.trace import Tracers, TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
 from verifier.spec.load import load as load_property
 from verifier.spec.model import Case, Property
+from verifier.summary import Told, make_report, names
 from verifier.verdict import Semantics, Status, UnknownReason
 from verifier.version import VERSION
 
 Watch = Callable[[Progress], None]
-# share of the machine's free memory that open subproblems may take when nobody says otherwise
-_MEMORY_SHARE = 0.3
 # subproblems tried where the network's rounding is unknown, and operators that a note names
 _HOPELESS, _NAMED = 64, 5
+# seconds between two snapshots for those who watch, and between two points of a picture
+_SHOWN, _SAMPLED = 0.1, 0.02
 
 
 # overflow is an ordinary event, a bound becomes infinite and proves nothing: users need not hear of it
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def verify(
+def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     model: str | Path | Mapping[str, str | Path],
     property: str | Path | Property,
     *,
@@ -54,6 +66,9 @@ def verify(
     certificate: str | Path | None = None,
     progress: Watch | None = None,
     cancel: Callable[[], bool] | None = None,
+    picture: bool = False,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> Report:
     """Decides whether a network can violate a property.
 
@@ -64,6 +79,9 @@ def verify(
         certificate: where to write the proof or the witness (nothing is written for unknown).
         progress: called now and then with a snapshot.
         cancel: polled; true ends the run with reason ``CANCELLED``.
+        picture: whether the report gets what a picture of the run needs.
+        checkpoint: where to leave what is open, now and then and when the run ends undecided.
+        resume: a checkpoint to go on from; such a run writes no certificate.
 
     Returns:
         The report; ``report.status`` is the verdict.
@@ -73,16 +91,24 @@ def verify(
     """
     keep_pages()
     options = options or Options()
-    budget = Budget(options.timeout, options.max_domains, options.memory or _default_memory(), cancel)
-    run = _Run(options, budget, certificate, progress)
+    if resume is not None and certificate is not None:
+        raise BadInput(
+            "--certificate does not go with --resume: a checkpoint holds no evidence of what was closed "
+            "before it; run again without --resume to get a certificate"
+        )
+    clock = Clock("load")
+    budget = Budget(options.timeout, options.max_domains, None, cancel, phase=clock.phase)
+    run = _Run(options, budget, clock, certificate, progress, picture=picture, checkpoint=checkpoint)
+    run.state = None if resume is None else load_checkpoint(resume)
     prop = property if isinstance(property, Property) else load_property(property, open_inputs=True)
     models = load_models(model, prop)
     problem = make_problem(prop, models, options.semantics)
-    run.phase("load")
+    run.prepare(problem)
+    clock.switch("compare")
     if not all(case.empty for case in prop.cases):
         for m in {m.sha256: m for m in models.values()}.values():
             compare_with_onnxruntime(m, seed=options.seed)
-    run.phase("compare")
+    clock.switch("branching")
     return run.decide(problem, model)
 
 
@@ -93,33 +119,28 @@ def _ball(prop: Property, case: Case) -> Ball | None:
     return Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
 
 
-def _default_memory() -> int:
-    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE)
-
-
 @dataclass(slots=True)
 class _Run:
     """One query on its way."""
 
     options: Options
     budget: Budget
+    clock: Clock
     certificate: str | Path | None
     progress: Watch | None
-    phases: dict[str, float] = field(default_factory=dict[str, float])
-    notes: list[str] = field(default_factory=list[str])
-    mark: float = field(default_factory=time.monotonic)
+    picture: bool
+    checkpoint: str | Path | None = None
+    state: State | None = None
+    keeper: Keeper | None = None
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
-    counts: Settled = field(default_factory=Settled)
+    told: Told = field(default_factory=lambda: Told(Settled(), []))
     unmodelled: list[str] = field(default_factory=list[str])
-    forward: bool = False
+    lower: dict[int, float] = field(default_factory=dict[int, float])
     rounded: dict[int, Fn] | None = None
+    whole: dict[int, Array] = field(default_factory=dict[int, Array])
+    recorder: Recorder | None = None
     shown: float = 0.0
-
-    def phase(self, name: str) -> None:
-        """Books the time since the last call under a name."""
-        now = time.monotonic()
-        self.phases[name] = self.phases.get(name, 0.0) + now - self.mark
-        self.mark = now
+    sampled: float = 0.0
 
     def decide(self, problem: Problem, given: object) -> Report:
         """Searches every case, concludes, writes the certificate and reports."""
@@ -127,87 +148,261 @@ class _Run:
         ledger = conclude.Ledger(max(len(cases), 1), cases)
         if not cases:  # no input is allowed at all
             ledger.settle(np.ones((1, 0), dtype=bool))
-        if all(c.empty for c in cases):
-            self.notes.append("the input set is empty, so nothing can violate the property")
+        self._remark(problem)
+        kept = TreeTracer() if self.certificate else None
+        before = self._restore(ledger)
+        tracer = self._tracer(kept, ledger)
+        total, order = self._many(problem, ledger, tracer, before)
+        parts = {} if self.state is None else {p.case: p for p in self.state.parts}
+        plan: list[tuple[int, Part | None]] = [*parts.items(), *((i, None) for i in order)]
+        self._keep(problem, ledger, plan, total)
+        for place, (i, part) in enumerate(plan):
+            if total.sat is not None:
+                break
+            spent = self.budget.exhausted(total.bounded - before.bounded, 0)
+            if spent is not UnknownReason.NONE:  # there may be very many cases
+                total = _combine(total, Outcome(reason=spent, worst=self._waiting(plan[place:])))
+                break
+            one = self._case(problem, i, part, ledger, tracer, total)
+            self._look(problem, i, one)
+            total = _combine(total, one)
+        status = self._status(total, ledger)
+        self.clock.switch("certificate")
+        self.told.certificate = self._write(problem, status, total, kept)
+        if self.keeper is not None and status not in (Status.SAT, Status.UNSAT):
+            self.told.checkpoint = str(self.checkpoint) if self.keeper.write(total) else ""
+        return self._report(problem, given, status, total)
+
+    def prepare(self, problem: Problem) -> None:
+        """What must hold before any work: the memory suffices, a checkpoint is of this query.
+
+        Raises:
+            BadInput: it does not.
+        """
+        self.told.varying = max(map(varying_inputs, problem.cases), default=0)
+        rows = max((sum(map(len, c.disjuncts)) for c in problem.cases), default=0)
+        forward = self.told.varying <= FORWARD_INPUTS
+        need = bytes_for_one(problem.graph, self.told.varying, rows, forward=forward)
+        self.budget.share_memory(self.options.memory, need)
+        if self.state is not None:
+            check_query(self.state, problem, self.options.semantics)
+
+    def _waiting(self, plan: Sequence[tuple[int, Part | None]]) -> float:
+        """The worst known bound of cases whose turn did not come; minus infinity where one has none."""
+        known = (part.worst if part else self.lower.get(case, -np.inf) for case, part in plan)
+        return min(known, default=np.inf)
+
+    def _restore(self, ledger: conclude.Ledger) -> Outcome:
+        """What an earlier run did, from the checkpoint; its counts go into the ledger."""
+        state = self.state
+        if state is None:
+            return Outcome()
+        ledger.restore(state.splits, state.settled, state.abandoned)
+        self.told.resumed = state.source
+        self.told.notes.append(
+            f"resumed from {state.source}: {state.splits} splits and {state.settled} settled subproblems "
+            "before it are taken from that file and were not proved again"
+        )
+        closed = state.closed + sum(p.closed for p in state.parts) / max(state.cases, 1)
+        return Outcome(reason=state.reason, bounded=state.bounded, leaves=state.leaves, closed=closed)
+
+    def _keep(
+        self,
+        problem: Problem,
+        ledger: conclude.Ledger,
+        plan: list[tuple[int, Part | None]],
+        total: Outcome,
+    ) -> None:
+        """Prepares for checkpoints, if any are wanted."""
+        if self.checkpoint is None:
+            return
+        self.keeper = Keeper(
+            Path(self.checkpoint),
+            query_of(problem, self.options.semantics),
+            {"seed": self.options.seed, "engine": self.options.engine.value, "version": VERSION},
+            self._in_whole_numbers(),
+            ledger,
+            len(problem.cases),
+            spent=self.state.seconds if self.state else 0.0,
+            together=total.reason in (UnknownReason.NONE, *LASTING),
+        )
+        self.keeper.begin(plan)
+
+    def _in_whole_numbers(self) -> bool:
+        """Whether inputs that are only read rounded are searched as whole numbers.
+
+        Whoever goes on keeps to what was begun.
+        """
+        return self.state is None or self.state.whole
+
+    def _remark(self, problem: Problem) -> None:
+        """Notes on the query as such."""
+        notes, told = self.told.notes, self.told
+        told.wanted_certificate = self.certificate is not None
+        if all(c.empty for c in problem.property.cases):
+            notes.append("the input set is empty, so nothing can violate the property")
         if self.options.semantics is Semantics.FLOAT32:
             nodes = (n for n in problem.graph.nodes if n.roundings >= UNMODELLED)
             self.unmodelled = list(dict.fromkeys(n.source for n in nodes))
         if self.unmodelled:
-            names = ", ".join(self.unmodelled[:_NAMED]) + (", ..." if len(self.unmodelled) > _NAMED else "")
-            self.notes.append(f"float32 rounding is not modelled at: {names}; nothing is proved through them")
-        tracer = TreeTracer() if self.certificate else None
-        total, next_id = Outcome(), len(cases)
-        for i in range(len(cases)):
-            spent = self.budget.exhausted(0, 0)
-            if spent is not UnknownReason.NONE:  # there may be very many cases
-                total = _combine(total, Outcome(reason=spent))
-                break
-            one, next_id = self._case(problem, i, ledger, tracer, next_id, total)
-            total = _combine(total, one)
-            if one.sat is not None:
-                break
-        self.phase("search")
-        status = self._status(total, ledger)
-        path = self._write(problem, status, total, tracer)
-        self.phase("certificate")
-        return self._report(problem, given, status, total, path)
+            listed = ", ".join(self.unmodelled[:_NAMED]) + (", ..." if len(self.unmodelled) > _NAMED else "")
+            notes.append(f"float32 rounding is not modelled at: {listed}; nothing is proved through them")
+
+    def _tracer(self, kept: TreeTracer | None, ledger: conclude.Ledger) -> Tracers | None:
+        """Whoever listens: a certificate's writer, a picture's recorder."""
+        if self.picture:
+            known = None if self.state is None else self.state.nodes()
+            self.recorder = Recorder(np.arange(ledger.roots) if known is None else known, ledger.created)
+        listeners = [t for t in (kept, self.recorder) if t is not None]
+        return Tracers(*listeners) if listeners else None
+
+    def _look(self, problem: Problem, case: int, outcome: Outcome) -> None:
+        """Remembers what people may want to know of a case's search."""
+        left = outcome.left
+        if left is None:
+            return
+        if left.root is not None and self.told.root is None:
+            self.told.root = root_facts(left.root, problem.graph)
+        share = 1.0 / len(problem.cases)
+        region = hardest(left, names(problem.property, "input"), problem.graph, case, share)
+        known = self.told.hardest
+        if region is not None and (known is None or _worse(region.bound, known.bound)):
+            self.told.hardest = region
+
+    def _many(
+        self, problem: Problem, ledger: conclude.Ledger, tracer: Tracers | None, before: Outcome
+    ) -> tuple[Outcome, list[int]]:
+        """Bounds very many cases together; what came of it, and the cases that are left, the worst first."""
+        cases = problem.cases
+        every = list(range(len(cases))) if self.state is None else self.state.todo
+        most = self.budget.domains
+        if self.state is not None and (self.state.together or (most is not None and most < len(every))):
+            return before, every  # a pass that cannot end would begin anew each time
+        if len(every) < FEWEST or self.options.engine is not Engine.BUILT_IN or self.unmodelled:
+            return before, every
+        table = tabulate(cases, problem.graph.input_size, problem.graph.output_size, every)
+        if table is None or len(table.case) < FEWEST:
+            return before, every
+        options = BounderOptions(
+            evidence=_evidence(tracer),
+            network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
+            # a certificate has one rule for all its cases
+            varying=self.told.varying,
+        )
+        many = ManyCases(
+            problem.graph,
+            table,
+            options,
+            self.plans,
+            self.budget,
+            ledger,
+            tracer,
+            (lambda case, x: self._confirm(problem, case, x)) if self.options.attack else None,
+            self._watcher(before, 1.0),
+        )
+        found = many.run()
+        self.told.forward, self.told.many = many.forward, len(table.case)
+        self.told.counts.float64 += found.float64
+        settled = int(found.settled.sum())
+        outcome = Outcome(found.sat, found.reason, found.bounded, settled, settled / len(cases))
+        left = np.array(every)[~found.settled[every]]
+        self.lower = dict(zip(left.tolist(), found.lower[left].tolist(), strict=True))
+        order = left[np.argsort(found.lower[left], kind="stable")].tolist()
+        return _combine(before, outcome), order
 
     def _case(
         self,
         problem: Problem,
         index: int,
+        part: Part | None,
         ledger: conclude.Ledger,
-        tracer: TreeTracer | None,
-        next_id: int,
+        tracer: Tracers | None,
         total: Outcome,
-    ) -> tuple[Outcome, int]:
+    ) -> Outcome:
         case = problem.cases[index]
         share = 1.0 / len(problem.property.cases)
         if case.empty or not case.disjuncts:
             ledger.settle(np.ones((1, 0), dtype=bool))
-            return Outcome(closed=share), next_id
+            outcome = Outcome(closed=share)
+            if self.keeper is not None:
+                self.keeper.leave(index, outcome, 1.0)
+            return outcome
         whole = np.zeros(len(case.lower), dtype=bool)
-        if tracer is None:  # certificates know boxes of numbers only, not of whole numbers
+        if self._in_whole_numbers():
             if self.rounded is None:
                 self.rounded = rounded_inputs(problem.graph)
             case, whole = in_whole_numbers(case, self.rounded)
+            if whole.any():
+                self.whole[index] = whole
         lo, hi = float64_box(case.lower, case.upper)
 
         def confirm(x: object) -> conclude.Sat | None:
-            return conclude.sat(problem, index, np.asarray(x), self.options.semantics)
+            return self._confirm(problem, index, np.asarray(x))
 
         if any(not rows for rows in case.disjuncts):
             # a disjunct without rows is always true: any input of the box violates
             found = confirm((lo + hi) / 2)
-            return Outcome(sat=found, reason=UnknownReason.PRECISION), next_id
+            return Outcome(sat=found, reason=UnknownReason.PRECISION)
         objectives = objectives_of(case, problem.graph.input_size, problem.graph.output_size)
+        settler = self._settler(problem, case, objectives, evidence=_evidence(tracer))
+        falsifier = self._falsifier(settler, case, objectives, confirm) if self.options.attack else None
+        search = Search(
+            settler,
+            falsifier,
+            self._budget(total.bounded - (self.state.bounded if self.state else 0)),
+            ledger,
+            tracer,
+            ledger.created,  # every node has an id, and no other number is one
+            self._watcher(total, share),
+            whole if whole.any() else None,
+        )
+        return self._search(search, case, index, part, (lo, hi), share)
+
+    def _search(
+        self,
+        search: Search,
+        case: Case,
+        index: int,
+        part: Part | None,
+        box: tuple[Array, Array],
+        share: float,
+    ) -> Outcome:
+        """Searches one case, from its root or from what a checkpoint holds of it."""
+        base = 0.0 if part is None else part.closed
+        if self.keeper is not None:
+            self.keeper.enter(index, search.outcome, base)
+        outcome = search.run(*box, index) if part is None else go_on(search, part, *box)
+        if self.keeper is not None:
+            self.keeper.leave(index, outcome, outcome.closed)
+        if case.partial and outcome.reason is UnknownReason.NONE:
+            outcome.reason = UnknownReason.UNBOUNDED
+        if self.unmodelled and outcome.reason is UnknownReason.DOMAINS:
+            outcome.reason = UnknownReason.ROUNDING
+        outcome.closed = (outcome.closed - base) * share
+        self.told.counts.float64 += search.settler.counts.float64
+        self.told.counts.exact += search.settler.counts.exact
+        return outcome
+
+    def _settler(self, problem: Problem, case: Case, objectives: Objectives, *, evidence: bool) -> Settler:
         settler = Settler(
             problem.graph,
             case,
             objectives,
             network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
-            evidence=tracer is not None,
+            evidence=evidence,
             ball=_ball(problem.property, case),
             plans=self.plans,
+            seconds=self.options.timeout,
             # a certificate has one rule for all its cases
-            varying=None if tracer is None else max(map(varying_inputs, problem.cases)),
+            varying=self.told.varying if evidence else None,
         )
         settler.guide = _guide(self.options.engine, problem.graph, objectives)
-        self.forward = settler.fast.rule.forward
-        falsifier = self._falsifier(settler, case, objectives, confirm) if self.options.attack else None
-        budget = self._budget(total.bounded)
-        watch = self._watcher(total, share)
-        known = whole if whole.any() else None
-        search = Search(settler, falsifier, budget, ledger, tracer, next_id, watch, known)
-        outcome = search.run(lo, hi, index)
-        if case.partial and outcome.reason is UnknownReason.NONE:
-            outcome.reason = UnknownReason.UNBOUNDED
-        if self.unmodelled and outcome.reason is UnknownReason.DOMAINS:
-            outcome.reason = UnknownReason.ROUNDING
-        outcome.closed *= share
-        self.counts.float64 += settler.counts.float64
-        self.counts.exact += settler.counts.exact
-        return outcome, search.next_id
+        settler.phase = self.clock.phase
+        self.told.forward = settler.fast.rule.forward
+        return settler
+
+    def _confirm(self, problem: Problem, case: int, x: Array) -> conclude.Sat | None:
+        return conclude.sat(problem, case, x, self.options.semantics)
 
     def _falsifier(self, settler: Settler, case: Case, objectives: Objectives, confirm: Confirm) -> Falsifier:
         ball = None if case.ball is None else Ball.around(case.ball.center, case.ball.radius, case.ball.norm)
@@ -219,6 +414,7 @@ class _Run:
             self.options.seed,
             ball=ball,
             should_stop=self.budget.should_stop,
+            phase=self.clock.phase,
         )
 
     def _budget(self, bounded: int) -> Budget:
@@ -228,24 +424,23 @@ class _Run:
             most = min(_HOPELESS, _HOPELESS if most is None else most)
         if most is None:
             return mine
-        budget = Budget(None, most - bounded, mine.memory, mine.should_stop, started=mine.started)
-        budget.deadline = mine.deadline
-        return budget
+        return mine.inner(most - bounded)
 
-    def _watcher(
-        self, total: Outcome, share: float
-    ) -> Callable[[int, int, float, float | None], None] | None:
-        if self.progress is None:
+    def _watcher(self, total: Outcome, share: float) -> SearchWatch | None:
+        if self.progress is None and self.recorder is None and self.keeper is None:
             return None
-        show = self.progress
 
         def watch(bounded: int, waiting: int, closed: float, worst: float | None) -> None:
-            seconds = self.budget.elapsed
-            if seconds - self.shown < 0.1:
-                return
-            self.shown = seconds
-            done = total.bounded + bounded
-            show(Progress(done, waiting, total.closed + closed * share, worst, seconds, "search"))
+            seconds, done = self.budget.elapsed, total.bounded + bounded
+            fraction = total.closed + closed * share
+            if self.recorder is not None and seconds - self.sampled >= _SAMPLED:
+                self.sampled = seconds
+                self.recorder.sample(Sample(seconds, done, waiting, fraction, worst))
+            if self.progress is not None and seconds - self.shown >= _SHOWN:
+                self.shown = seconds
+                self.progress(Progress(done, waiting, fraction, worst, seconds, "search"))
+            if self.keeper is not None:
+                self.keeper.tick(total)
 
         return watch
 
@@ -263,41 +458,37 @@ class _Run:
         if total.sat is not None:
             write_sat(self.certificate, problem, semantics, total.sat.witness, version=made_by)
         else:
-            write_unsat(self.certificate, problem, semantics, tracer, forward=self.forward, version=made_by)
+            write_unsat(
+                self.certificate,
+                problem,
+                semantics,
+                tracer,
+                forward=self.told.forward,
+                version=made_by,
+                whole=self.whole,
+            )
         return str(self.certificate)
 
-    def _report(self, problem: Problem, given: object, status: Status, total: Outcome, path: str) -> Report:
-        models = list(problem.models.values())
-        decided = status in (Status.SAT, Status.UNSAT)
-        return Report(
-            status=status,
-            reason=UnknownReason.NONE if decided else total.reason,
-            semantics=self.options.semantics,
-            witness=None if total.sat is None else total.sat.witness,
-            stats=Stats(
-                domains=total.bounded,
-                leaves=total.leaves,
-                settled_float64=self.counts.float64,
-                settled_exact=self.counts.exact,
-                seconds=self.budget.elapsed,
-                phases=self.phases,
-            ),
-            lower_bound=None
-            if decided or total.worst is None or not np.isfinite(total.worst)
-            else total.worst,
-            closed_fraction=1.0 if status is Status.UNSAT else min(total.closed, 1.0),
-            certificate=path,
-            model=", ".join(m.path for m in models) if models else str(given),
-            property=problem.property.source,
-            model_sha256=_digests(models),
-            property_sha256=problem.property.sha256,
-            input_names=_names(problem.property, "input"),
-            output_names=_names(problem.property, "output"),
-            strategy=_strategy(problem, forward=self.forward),
-            notes=tuple(self.notes),
-            seed=self.options.seed,
-            version=VERSION,
+    def _report(self, problem: Problem, given: object, status: Status, total: Outcome) -> Report:
+        seconds = self.budget.elapsed
+        if self.recorder is not None:
+            fraction = 1.0 if status is Status.UNSAT else min(total.closed, 1.0)
+            self.recorder.sample(Sample(seconds, total.bounded, 0, fraction, total.worst), last=True)
+            self.told.picture = self.recorder.picture()
+        self.clock.switch("report")
+        phases = {k: v for k, v in self.clock.seconds.items() if k != "report"}
+        return make_report(
+            problem, given, self.options, status, total, self.told, seconds=seconds, phases=phases
         )
+
+
+def _evidence(tracer: Tracers | None) -> bool:
+    return tracer is not None and tracer.evidence_kept
+
+
+def _worse(a: float | None, b: float | None) -> bool:
+    """Whether a bound is below another; none at all is the worst."""
+    return b is not None and (a is None or a < b)
 
 
 def _guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None:
@@ -319,38 +510,4 @@ def _combine(a: Outcome, b: Outcome) -> Outcome:
         leaves=a.leaves + b.leaves,
         closed=a.closed + b.closed,
         worst=min(worst) if worst else None,
-    )
-
-
-def _digests(models: list[Model]) -> str:
-    return ", ".join(m.sha256 for m in models)
-
-
-def _names(prop: Property, kind: str) -> tuple[str, ...]:
-    """Element names as the property writes them: ``X_3`` in VNN-LIB 1.0, ``X[0,3]`` in 2.0."""
-    out: list[str] = []
-    for v in prop.variables:
-        if (v.kind == "input") != (kind == "input"):
-            continue
-        if prop.language == "vnnlib-2":
-            out += [f"{v.name}[{','.join(map(str, i))}]" for i in np.ndindex(*v.shape)]
-        else:
-            out += [f"{v.name}_{i}" for i in range(v.size)]
-    return tuple(out)
-
-
-def _strategy(problem: Problem, *, forward: bool) -> str:
-    graph = problem.graph
-    kinds = (
-        (graph.relus, "rectified neurons"),
-        (graph.scalars, "smooth or stepped ones"),
-        (graph.products, "products"),
-    )
-    sizes = [(sum(n.size for n in nodes), name) for nodes, name in kinds]
-    units = ", ".join(f"{size} {name}" for size, name in sizes if size) or "no nonlinear neurons"
-    how = "forward and backward linear bounds" if forward else "backward linear bounds"
-    return (
-        f"{graph.input_size} inputs, {units}: {how} in rigorous float32, splitting "
-        f"{'input ranges' if forward else 'operands of nonlinear steps'}; "
-        f"close calls settled in float64, ties in exact rationals"
     )

@@ -1,4 +1,4 @@
-"""Writes certificates, version 3 (docs/reference/certificate.md). Reading is the checker's business."""
+"""Writes certificates, version 4 (docs/reference/certificate.md). Reading is the checker's business."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verifier.problem import Problem
 from verifier.search.trace import BoxRecord, EvidenceRecord, MultiplierRecord, TreeTracer
 from verifier.verdict import Semantics, Witness
 
-VERSION = 3
+VERSION = 4
 
 
 def write_unsat(
@@ -30,6 +30,7 @@ def write_unsat(
     *,
     forward: bool,
     version: str,
+    whole: Mapping[int, Array] | None = None,
 ) -> None:
     """Writes a proof tree.
 
@@ -39,9 +40,13 @@ def write_unsat(
         tracer: the whole tree and its evidence.
         forward: whether the forward pass was part of the bounding rule.
         version: the producer's version.
+        whole: case -> ``d`` bool, inputs that were searched as whole numbers; cases without any are left out.
     """
     header = _header(problem, semantics, "unsat", version) | {"forward": forward}
     arrays = _tree(len(problem.property.cases), tracer) | _evidence(tracer, problem.graph)
+    pairs = [(c, j) for c, mask in sorted((whole or {}).items()) for j in np.flatnonzero(mask).tolist()]
+    for i, name in enumerate(("whole_case", "whole_input")):
+        arrays[name] = np.array([p[i] for p in pairs], dtype=np.int32)
     _write(path, header, arrays)
 
 
@@ -108,7 +113,7 @@ def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
         *(np.zeros(0, dtype=np.int64) for _ in range(3)),
         parameters=Parameters.none(0),
         exact=np.zeros(0, dtype=bool),
-        boxes=BoxRecord(*(np.zeros(0, dtype=np.int64) for _ in range(7))),
+        boxes=BoxRecord(*(np.zeros(0, dtype=np.int64) for _ in range(7)), rows=None),
         box=np.zeros(0, dtype=np.int64),
         multipliers=MultiplierRecord.none(),
     )
@@ -139,7 +144,8 @@ def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
     order = np.argsort(np.concatenate([r.node for r in records]), kind="stable")
     box = np.concatenate([r.box for r in records])[order]
     arrays["ev_box"] = np.searchsorted(arrays["box_node"], box).astype(np.int32)
-    return arrays | _multipliers(records, order) | _no_rows(neurons, scalars, products)
+    widths = neurons, 2 * scalars, 2 * products
+    return arrays | _multipliers(records, order) | _rows(records, arrays["box_node"], widths)
 
 
 def _multipliers(records: Sequence[EvidenceRecord], order: Array) -> dict[str, Array]:
@@ -159,15 +165,34 @@ def _multipliers(records: Sequence[EvidenceRecord], order: Array) -> dict[str, A
     }
 
 
-def _no_rows(neurons: int, scalars: int, products: int) -> dict[str, Array]:
-    """No optimised intermediate rows: certificates are written without them."""
+def _rows(
+    records: Sequence[EvidenceRecord], box_node: Array, widths: tuple[int, int, int]
+) -> dict[str, Array]:
+    """Rows of intermediate bounds with parameters of their own, by box."""
+    none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
+    found = [(r.boxes.node[r.boxes.rows.box], r.boxes.rows) for r in records if r.boxes.rows is not None]
+    node, operand, upper = (
+        np.concatenate([start, *parts])
+        for start, parts in zip(
+            none,
+            ([n for n, _ in found], [r.operand for _, r in found], [r.upper for _, r in found]),
+            strict=True,
+        )
+    )
+    order = np.lexsort((upper, operand, node))
+    held = [r.parameters for _, r in found]
+    parameters = {
+        "row_slopes": ([p.slopes for p in held], np.uint8, widths[0]),
+        "row_lines": ([p.lines for p in held], np.float32, widths[1]),
+        "row_mixes": ([p.mixes for p in held], np.uint8, widths[2]),
+    }
     return {
-        "row_box": np.zeros(0, dtype=np.int32),
-        "row_operand": np.zeros(0, dtype=np.int32),
-        "row_upper": np.zeros(0, dtype=np.uint8),
-        "row_slopes": np.zeros((0, neurons), dtype=np.uint8),
-        "row_lines": np.zeros((0, 2 * scalars), dtype=np.float32),
-        "row_mixes": np.zeros((0, 2 * products), dtype=np.uint8),
+        "row_box": np.searchsorted(box_node, node[order]).astype(np.int32),
+        "row_operand": operand[order].astype(np.int32),
+        "row_upper": upper[order].astype(np.uint8),
+    } | {
+        name: np.concatenate([np.zeros((0, width), dtype), *parts])[order].astype(dtype)
+        for name, (parts, dtype, width) in parameters.items()
     }
 
 
@@ -194,8 +219,15 @@ def _write(path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Arr
         replacing(Path(path)) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z,
     ):
-        z.writestr("certificate.json", json.dumps(header, sort_keys=True, indent=1) + "\n")
+        z.writestr(_entry("certificate.json"), json.dumps(header, sort_keys=True, indent=1) + "\n")
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
-            z.writestr(f"arrays/{name}.npy", buffer.getvalue())
+            z.writestr(_entry(f"arrays/{name}.npy"), buffer.getvalue())
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A member without the time of day: equal proofs make equal files."""
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry

@@ -76,6 +76,19 @@ class Ledger:
         """Nodes given up: they can never be counted as settled."""
         self.abandoned += count
 
+    def restore(self, splits: int, settled: int, abandoned: int) -> None:
+        """Takes over the counts of an earlier run of the same cases, before anything else is booked.
+
+        Soundness: whoever restores must hold every open node that follows from the counts; see
+        :func:`verifier.search.checkpoint.contradiction`.
+        """
+        if self.splits or self.settled or self.abandoned or min(splits, settled, abandoned) < 0:
+            raise AssertionError("a ledger is restored once, before a search")
+        self.created = self.roots + 2 * splits
+        self.splits, self.settled, self.abandoned = splits, settled, abandoned
+        if self.open < 0:
+            raise AssertionError("more nodes are settled than were made")
+
     @property
     def open(self) -> int:
         """Nodes neither split nor settled."""

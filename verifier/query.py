@@ -84,7 +84,8 @@ OPTIONS: Final[tuple[OptionRow, ...]] = (
         "memory",
         "bytes",
         None,
-        "Memory for open subproblems and bounds, in bytes or with a suffix K, M, G or T.",
+        "Memory for open subproblems and bounds, in bytes or with a suffix K, M, G or T (not given: 70 % of "
+        "what is free).",
         low=2**20,
     ),
     OptionRow(

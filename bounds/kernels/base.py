@@ -39,7 +39,7 @@ class Kernels(Protocol):
         ...
 
     def rowdot(self, a: Any, b: Any) -> Any:
-        """``R``: row-wise dot product of two ``R n`` arrays."""
+        """``R``: row-wise dot product of ``R n`` arrays, the second of which may be one row for all."""
         ...
 
     def abs_dot(self, a: Any, t: Any) -> Any:
@@ -51,7 +51,7 @@ class Kernels(Protocol):
 
         Args:
             a: ``R n`` coefficients at the op's output.
-            lower, upper: ``R n`` slopes of the lower and upper line.
+            lower, upper: ``R n`` slopes of the lower and upper line (here and below ``1 n`` serve all rows).
             offset: ``R n`` intercepts of the upper line (lower lines go through the origin).
 
         Returns:

@@ -21,6 +21,8 @@ def _exactly(value: Any) -> Any:
 
 _to_fraction = np.frompyfunc(_exactly, 1, 1)
 # NumPy's minimum and maximum of objects lose a NaN, and with it that nothing is known
+# images of at most so many places are multiplied at once
+_SMALL_IMAGE = 64
 _smaller = np.frompyfunc(lambda a, b: a if a <= b or a != a else b, 2, 1)
 _larger = np.frompyfunc(lambda a, b: a if a >= b or a != a else b, 2, 1)
 
@@ -62,6 +64,8 @@ class NumpyKernels:
     def rowdot(self, a: Any, b: Any) -> Any:
         if self._exact:
             return (a * b).sum(1) if a.shape[1] else self.zeros(a.shape[0])
+        if len(b) == 1:
+            return a @ b[0]
         return np.einsum("ij,ij->i", a, b)
 
     def abs_dot(self, a: Any, t: Any) -> Any:
@@ -198,6 +202,8 @@ class NumpyKernels:
 
     def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
         g = geometry
+        if g.groups == 1 and g.p * g.q <= _SMALL_IMAGE and not self._exact:
+            return self._small_adjoint(a, weight, g)
         m = len(a) * g.n
         height, width = g.padded
         top, left = g.pads[0], g.pads[1]
@@ -208,3 +214,16 @@ class NumpyKernels:
             part = matrix * features if g.o == g.groups else self.matmul(matrix, features)
             image[..., rows, columns] += part.reshape(m, g.groups, g.c // g.groups, g.p, g.q)
         return image[..., top : top + g.h, left : left + g.w].reshape(len(a), -1)
+
+    def _small_adjoint(self, a: Any, weight: Any, g: ConvGeometry) -> Any:
+        # few places: one product for all taps and places, channels last, instead of many tiny ones
+        m, places = len(a) * g.n, g.p * g.q
+        height, width = g.padded
+        top, left = g.pads[0], g.pads[1]
+        features = a.reshape(m, g.o, places).transpose(0, 2, 1).reshape(m * places, g.o)
+        taps = weight[:, 0].transpose(1, 0, 2).reshape(g.o, -1)
+        parts = self.matmul(features, taps).reshape(m, g.p, g.q, -1, g.c)
+        image = self.zeros(m, height, width, g.c)
+        for t, (_, _, rows, columns) in enumerate(g.taps()):
+            image[:, rows, columns] += parts[:, :, :, t]
+        return image[:, top : top + g.h, left : left + g.w].transpose(0, 3, 1, 2).reshape(len(a), -1)

@@ -15,6 +15,7 @@ from bounds.domain import Objectives
 from bounds.graph import Array, Graph
 from bounds.kernels.base import Kernels
 from bounds.kernels.numpy import NumpyKernels
+from bounds.methods.crop import live_elements
 from bounds.methods.objective import (
     CompiledObjectives,
     bound_objectives,
@@ -23,10 +24,12 @@ from bounds.methods.objective import (
     split_scores,
 )
 from bounds.methods.parameters import Parameters, Refined, refined_elements, tape_parameters
+from bounds.methods.row_choices import RowChoices
 from bounds.methods.rule import FORWARD_INPUTS, Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
-from bounds.plan import Plan, compile_plan
+from bounds.ops.conv import ConvMap
+from bounds.plan import AffineStep, Plan, compile_plan
 
 # multiply-adds per box that may go into bounding operands backwards; much less where few of many inputs vary:
 # forward forms have bounded the operands already, and splitting is the better way
@@ -42,6 +45,7 @@ class Evidence:
         parameters: ``E``, of the relaxations in the row's backward pass.
         box_parameters: ``D``, those used for intermediate bounds (rectifiers: slopes 0 or 1).
         box_refined: ``D``, operands that were bounded backwards.
+        box_rows: rows of intermediate bounds with parameters of their own, where there are any.
         exact: ``E`` bool, needs exact arithmetic to re-prove.
     """
 
@@ -52,6 +56,7 @@ class Evidence:
     box_parameters: Parameters
     box_refined: Refined
     exact: Array
+    box_rows: RowChoices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +91,15 @@ class Effort:
     Attributes:
         refine: bound operands of nonlinear steps backwards.
         iterations: steps of optimisation for open rows.
-        sharpen: such steps for the rows of intermediate bounds as well; a certificate has no place for their
-            parameters, so evidence of such bounds cannot be re-proved.
+        sharpen: such steps for the rows of intermediate bounds as well, where that is affordable.
+        most: multiply-adds per box that may go into bounding operands backwards (None: the bounder's own
+            limit); tensors that would cost more keep their intervals.
     """
 
     refine: bool = True
     iterations: int = 6
     sharpen: int = 0
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +134,17 @@ class BoxBounder:
         self.varying = self.plan.input_size if options.varying is None else options.varying
         forward = self.varying <= FORWARD_INPUTS
         few = forward and self.plan.input_size > FORWARD_INPUTS
-        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball)
+        live = self._live()
+        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball, live=live)
         self._group = objectives.group_of_row
+
+    def _live(self) -> dict[int, Array]:
+        """What the objectives depend on, in networks in which that may be less than everything."""
+        if not any(isinstance(s, AffineStep) and isinstance(s.map, ConvMap) for s in self.plan.steps):
+            return {}
+        k = self.plan.kernels
+        used = ((slot, np.asarray(k.numpy(c) != 0).any(axis=0)) for slot, c in self.compiled.at.items())
+        return live_elements(self.plan, {slot: np.flatnonzero(read) for slot, read in used})
 
     def bound(
         self, lo: Array, hi: Array, wanted: Array, should_stop: Any = None, effort: Effort | None = None
@@ -142,7 +158,12 @@ class BoxBounder:
             effort: instead of the options' one.
         """
         effort = effort or self.options.effort
-        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen)
+        # whoever goes on from a single box needs its parameters to bound it again in finer arithmetic
+        keep = effort.sharpen > 0 and (self.options.evidence or len(lo) == 1)
+        proof = self.options.evidence
+        rule = replace(self.rule, refine=effort.refine, sharpen=effort.sharpen, keep=keep, proof=proof)
+        if effort.most is not None:
+            rule = replace(rule, most=effort.most)
         if should_stop is not None:
             rule = replace(rule, should_stop=should_stop)
         tape = relax_boxes(self.plan, lo, hi, rule)
@@ -259,7 +280,7 @@ class _Collector:
     def __init__(self, bounder: BoxBounder, tape: Tape, boxes: int) -> None:
         self.bounder = bounder
         self.parameters = tape_parameters(tape)
-        self.refined = refined_elements(tape)
+        self.refined, self.rows = refined_elements(tape), tape.rows
         self.parts: list[tuple[Array, Array, Array, Parameters]] = []
         self.boxes = boxes
 
@@ -278,7 +299,7 @@ class _Collector:
         parameters = Parameters.concat([p[3] for p in self.parts])
         exact = np.full(len(b), self.bounder.plan.kernels.precision is EXACT)
         start = self.bounder.objectives.start[g]
-        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact)
+        return Evidence(b, g, row - start, parameters, self.parameters, self.refined, exact, self.rows)
 
 
 def precisions() -> tuple[Precision, Precision, Precision]:

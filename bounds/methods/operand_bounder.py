@@ -101,6 +101,9 @@ class OperandBounder:
         tape.should_stop = should_stop
         dom = k.array(np.arange(len(splits)))
         start = None if parameters is None else self._choices(tape, dom, parameters)
+        if start is not None and stored and k.precision.dtype != np.dtype(np.float32):
+            # slopes of smooth functions are float32 numbers in a certificate
+            start = [r.stored(dom, c) for r, c in zip(tape.relaxations, start, strict=True)]
         multipliers = multipliers_of(tape, splits, dom)
         run = objective_rows(tape, self.objectives, dom, k.array(picks))
         if multipliers is not None:

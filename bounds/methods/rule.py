@@ -8,18 +8,19 @@ the range of a forward affine form, and elements on which the step is not affine
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bounds.ball import Ball, BoundBall
-from bounds.methods.backward import Rows, backward, concretize
-from bounds.methods.improve import improve
+from bounds.graph import Array
 from bounds.methods.moves import boxlike_slots, origin_of
-from bounds.methods.multipliers import Multipliers
-from bounds.methods.tape import Stopped, Tape
+from bounds.methods.parameters import Parameters
+from bounds.methods.refine import Refiner
+from bounds.methods.row_choices import Followed, RowChoices, in_full, offsets_of
+from bounds.methods.tape import Tape
 from bounds.numerics import LARGEST_SUM, box_to_centre
 from bounds.plan import (
     AffineStep,
@@ -30,7 +31,7 @@ from bounds.plan import (
     ScalarStep,
     Step,
 )
-from bounds.relax.base import Choice, Form, Relaxation, spread_of
+from bounds.relax.base import Form, Relaxation, spread_of
 from bounds.relax.elementwise import bends, downwards, relax_scalar, scalar_range, upwards
 from bounds.relax.product import product_range, relax_product
 from bounds.relax.relu import relax_relu
@@ -52,18 +53,27 @@ class Rule:
         forward: run the forward affine pass (pays for few inputs).
         refine: bound operands of nonlinear steps backwards (otherwise intervals only).
         sharpen: steps of optimisation for the rows of intermediate bounds.
+        keep: the tape shall hold the parameters that these rows ended with, where they are not too many.
+        proof: rows whose parameters are not kept must not be improved.
+        follow: bound what a tape did, with its parameters, instead of deciding anew.
         most: multiply-adds per box that may go into it; tensors that would cost more keep their intervals.
         row_bytes: packed rows are processed in pieces of about this many bytes.
         ball: all points of interest lie in it as well.
+        live: per slot ``n`` bool, elements that matter; others are not bounded backwards (slots left out: all
+            matter).
         should_stop: polled between pieces; when true :class:`Stopped` is raised.
     """
 
     forward: bool = True
     refine: bool = True
     sharpen: int = 0
+    keep: bool = False
+    proof: bool = False
+    follow: Followed | None = None
     most: float = math.inf
     row_bytes: int = 4_000_000
     ball: Ball | None = None
+    live: Mapping[int, Array] = field(default_factory=dict[int, Array])
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -121,7 +131,7 @@ class _Pass:
         self.intervals: dict[int, tuple[Any, Any]] = {}
         self.forms: dict[int, Form] = {}
         self.forward = rule.forward  # a point's forms say what its intervals say
-        self.left = rule.most * len(self.centre)
+        self.refiner = Refiner(self.tape, rule.most * len(self.centre), rule)
         if rule.forward:
             self.tape.columns = np.flatnonzero(varying(lo, hi))
             self.forward = len(self.tape.columns) > 0
@@ -135,6 +145,8 @@ class _Pass:
             if isinstance(plan.steps[plan.producer[s]], NonlinearStep)
         }
         self.boxlike = boxlike_slots(plan)
+        self.offsets = offsets_of(plan)
+        self.kept: list[RowChoices] = []
 
     def run(self) -> Tape:
         for i, step in enumerate(self.plan.steps):
@@ -153,6 +165,8 @@ class _Pass:
                     self.forms.pop(s, None)
         for slot in self.plan.outputs:
             self.tape.outputs[slot] = self.intervals[slot]
+        if self.kept:
+            self.tape.rows = RowChoices.concat(self.kept, self.plan)
         return self.tape
 
     def _input(self, step: InputStep) -> None:
@@ -309,11 +323,14 @@ class _Pass:
         refined = [(lo < 0) & (lo > 0) for lo, _ in intervals]  # none
         if self.rule.refine:
             for i, s in enumerate(step.sources):
-                lo, hi, refined[i] = self._refine(s, *intervals[i], self._wanted(step, i, intervals))
+                wanted = self._wanted(step, i, intervals)
+                lo, hi, refined[i] = self._refine(s, self.offsets[step.index, i], *intervals[i], wanted)
                 intervals[i] = (lo, hi)
         forms = [self.forms.get(s) if self.forward else None for s in step.sources]
         spreads = [spread_of(f) for f in forms]
         relaxation, lo, hi = self._relax(step, intervals, spreads)
+        if self.rule.follow is not None:
+            relaxation = self.rule.follow.chosen(step, relaxation)
         relaxation.refined = tuple(refined)
         self.tape.relaxations.append(relaxation)
         self.intervals[step.slot] = (lo, hi)
@@ -336,12 +353,17 @@ class _Pass:
     def _wanted(self, step: NonlinearStep, operand: int, intervals: list[tuple[Any, Any]]) -> Any:
         """``D n`` bool: elements of an operand whose interval is worth bounding backwards."""
         lo, hi = intervals[operand]
+        if self.rule.follow is not None:
+            return self.k.array(self.rule.follow.wanted(step, operand))
         if isinstance(step, ReluStep):
-            return (lo < 0) & (hi > 0)
-        if isinstance(step, ScalarStep):
-            return bends(self.k, step.function, lo, hi)
-        other = intervals[1 - operand]
-        return (lo < hi) & (other[0] < other[1])
+            wanted = (lo < 0) & (hi > 0)
+        elif isinstance(step, ScalarStep):
+            wanted = bends(self.k, step.function, lo, hi)
+        else:
+            other = intervals[1 - operand]
+            wanted = (lo < hi) & (other[0] < other[1])
+        live = self.rule.live.get(step.slot)
+        return wanted if live is None else wanted & self.k.array(live)
 
     def _relax(
         self, step: NonlinearStep, intervals: list[tuple[Any, Any]], spreads: list[Any]
@@ -394,8 +416,8 @@ class _Pass:
             reach, centre = k.where(says, reach, math.inf), k.where(says, centre, 0)
         return centre - reach, centre + reach
 
-    def _refine(self, slot: int, lo: Any, hi: Any, wanted: Any) -> tuple[Any, Any, Any]:
-        """Backward bounds for the wanted elements of a slot.
+    def _refine(self, slot: int, number: int, lo: Any, hi: Any, wanted: Any) -> tuple[Any, Any, Any]:
+        """Backward bounds for the wanted elements of a slot, operands from ``number`` on.
 
         Elements that only move data are bounded where they come from, once.
 
@@ -404,18 +426,18 @@ class _Pass:
         """
         none = wanted & ~wanted
         origin, move = origin_of(self.plan, slot)
-        first = self.plan.producer[origin]
-        source = self.plan.steps[first]
-        if self._is_exact(source):
-            # such intervals are exact (up to rounding)
+        # such intervals are exact (up to rounding)
+        if self._is_exact(self.plan.steps[self.plan.producer[origin]]):
             return lo, hi, none
         boxes, elements = self.k.nonzero(wanted)
-        if len(boxes) == 0 or not self._affordable(first, len(boxes)):
+        steps = self.refiner.affordable(origin, len(boxes)) if len(boxes) else None
+        if steps is None:
             return lo, hi, none
-        at = elements if move is None else move[self.k.numpy(elements)]
         lo, hi = self.k.copy(lo), self.k.copy(hi)
+        back: Any = None
         if move is None:
-            below, above = self._bound_all(source, first, boxes, elements)
+            operands = number + self.k.numpy(elements)
+            below, above, chosen = self.refiner.bound(origin, (boxes, elements), operands, steps)
         else:
             at = move[self.k.numpy(elements)]
             kept = np.flatnonzero(at >= 0)  # the others are constants
@@ -424,26 +446,30 @@ class _Pass:
             places, back = np.unique(self.k.numpy(boxes) * size + at[kept], return_inverse=True)
             if not len(places):
                 return lo, hi, none
-            bounds = self._bound_all(source, first, self.k.array(places // size), self.k.array(places % size))
+            # of elements that are repeated, any one's row will do
+            operands = np.empty(len(places), dtype=np.int64)
+            operands[back] = number + self.k.numpy(elements)
+            where = self.k.array(places // size), self.k.array(places % size)
+            *bounds, chosen = self.refiner.bound(origin, where, operands, steps)
             below, above = (self.k.take(b, self.k.array(back)) for b in bounds)
             wanted = none
             wanted[boxes, elements] = True
+        self._keep(number, boxes, elements, back, chosen)
         held = lo[boxes, elements], hi[boxes, elements]
         # a NaN compares false and improves nothing
         lo[boxes, elements] = self.k.where(below > held[0], below, held[0])
         hi[boxes, elements] = self.k.where(above < held[1], above, held[1])
         return lo, hi, wanted
 
-    def _affordable(self, first: int, count: int) -> bool:
-        """Whether so many elements may be bounded backwards from step ``first``; books what that costs."""
-        if self.left == math.inf:
-            return True
-        cost = 2.0 * count * max(self.rule.sharpen, 1) * self.plan.work_before(first)
-        if cost > self.left:
-            self.tape.refined_rows += 2 * count
-            return False
-        self.left -= cost
-        return True
+    def _keep(self, number: int, boxes: Any, elements: Any, back: Any, chosen: list[Parameters]) -> None:
+        """Notes the parameters of rows: ``chosen`` holds those of lower bounds, then those of upper ones."""
+        if not chosen:
+            return
+        box, operand = (np.asarray(self.k.numpy(v)).astype(np.int64) for v in (boxes, elements))
+        for upper, held in enumerate(chosen):
+            p = held if back is None else held.take(back)
+            sides = np.full(len(box), upper, dtype=np.uint8)
+            self.kept.append(RowChoices(box, number + operand, sides, in_full(p, self.plan)))
 
     def _is_exact(self, source: Step) -> bool:
         """Whether intervals at a step's slot cannot be improved backwards."""
@@ -452,50 +478,6 @@ class _Pass:
         if self.tape.relaxations or self.tape.ball is not None:
             return False
         return self.forward or all(s in self.boxlike for s in source.sources)
-
-    def _bound_all(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
-        self.tape.refined_rows += 2 * len(boxes)
-        widest = max(self.plan.sizes[: source.slot + 1])
-        piece = max(16, self.rule.row_bytes // (8 * widest))
-        parts: list[tuple[Any, Any]] = []
-        for start in range(0, len(boxes), piece):
-            if self.rule.should_stop():
-                raise Stopped
-            b, e = boxes[start : start + piece], elements[start : start + piece]
-            parts.append(self._bound_neurons(source, first, b, e))
-        below, above = ([p[i] for p in parts] for i in (0, 1))
-        return self.k.concat(below), self.k.concat(above)
-
-    def _bound_neurons(self, source: Step, first: int, boxes: Any, elements: Any) -> tuple[Any, Any]:
-        k, count = self.k, len(boxes)
-        dom = k.concat([boxes, boxes])
-        start = first if isinstance(source, AffineStep) else first + 1
-
-        def run(choices: list[Choice], record: list[Any], _: Multipliers | None) -> tuple[Any, Any, Any]:
-            rows = self._unit_rows(source, elements, dom)
-            a = backward(self.tape, rows, start, choices or None, record or None)
-            return concretize(self.tape, a, rows), a, rows.pad
-
-        if self.rule.sharpen:
-            value = improve(self.tape, dom, run, start, self.rule.sharpen, stored=False, final=False).lower
-        else:
-            value = run([], [], None)[0]
-        return value[:count], -value[count:]
-
-    def _unit_rows(self, source: Step, elements: Any, dom: Any) -> Rows:
-        """Rows that are the elements of a step's value, and their negatives."""
-        k, count = self.k, len(elements)
-        if not isinstance(source, AffineStep):
-            unit = k.unit_rows(elements, self.plan.sizes[source.slot])
-            zero = k.zeros(2 * count)
-            return Rows({source.slot: k.concat([unit, -unit])}, zero, zero, dom)
-        parts = source.map.rows(elements)
-        const = k.zeros(count) if source.map.bias is None else source.map.bias[elements]
-        error = self.tape.error[source.slot][elements]
-        rows = Rows({}, k.concat([const, -const]), k.concat([error, error]), dom)
-        for s, part in zip(source.sources, parts, strict=True):
-            rows.add(self.tape, s, k.concat([part, -part]))
-        return rows
 
 
 def _in_precision(ball: Ball, kernels: Any) -> BoundBall:

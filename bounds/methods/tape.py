@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bounds.ball import BoundBall
 from bounds.kernels.base import Kernels
 from bounds.plan import Plan
 from bounds.relax.base import Relaxation
 from bounds.relax.relu import ReluRelaxation
+
+if TYPE_CHECKING:
+    from bounds.methods.row_choices import RowChoices
 
 
 class Stopped(Exception):
@@ -35,6 +38,7 @@ class Tape:
         ends: ``D d`` twice, the boxes' ends in working precision, rounded outwards.
         columns: the inputs that forms have columns for (int64; none without a forward pass).
         ball: where given, every point of interest lies in this ball as well as in its box.
+        rows: parameters of rows of intermediate bounds, where they were improved and are to be kept.
         should_stop: polled at every step of a backward pass, which then raises :class:`Stopped`.
     """
 
@@ -48,10 +52,12 @@ class Tape:
     eta: Any = 0.0
     outputs: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     refined_rows: int = 0  # those that would have cost too much included
+    refined_work: float = 0.0  # multiply-adds of all these rows, once
     columns: Any = ()
     ends: tuple[Any, Any] = ()  # type: ignore[assignment]
     known_reaches: dict[int, Any] = field(default_factory=dict[int, Any])
     ball: BoundBall | None = None
+    rows: RowChoices | None = None
     should_stop: Callable[[], bool] = lambda: False
 
     @property

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 
@@ -65,6 +66,39 @@ class AffineMap(abc.ABC):
     def rows(self, index: Any) -> tuple[Any, ...]:
         """``W_k[index]: R n_k``; the default pushes unit rows through the adjoint."""
         return self.adjoint(self.kernels.unit_rows(index, self.size))
+
+    def closure(self, index: Array) -> Array:
+        """Elements of the value, ``index`` and perhaps more, that :meth:`restricted` can do with (sorted).
+
+        The default keeps everything.
+        """
+        del index
+        return np.arange(self.size)
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        """The map to some elements of its value, and per operand the elements (sorted) that it then reads.
+
+        The new map's operands hold just these elements. Its terms and errors are those of this map, which
+        bound those of any part of it.
+
+        Args:
+            index: as :meth:`closure` returns them.
+        """
+        del index
+        return self, tuple(np.arange(n) for n in self.sizes)
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of one evaluation, roughly."""
+        return sum(self.sizes) if self.terms == 1 else self.size * self.terms
+
+    def part(self, sizes: Sequence[int], index: Array) -> Self:
+        """A copy for other operands' sizes, with the bias of some elements: what restrictions begin with."""
+        out, k = copy(self), self.kernels
+        out.sizes, out.size, out.moves = tuple(sizes), len(index), None
+        if self.bias is not None:
+            out.bias, out.bias_abs = (k.take(b, k.array(index)) for b in (self.bias, self.bias_abs))
+        return out
 
     def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
         """The same map with other weights: backend arrays, named and shaped as in the node's ``params``.

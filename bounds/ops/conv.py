@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from bounds.ops.linear import DenseMap
 # this many of them per tap are zeros for each that is none
 DENSE_LIMIT = 4_000_000
 _DENSE_WASTE = 8
+
+_Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+"""Rows and columns of an image, half-open."""
 
 
 class ConvGeometry:
@@ -45,6 +48,32 @@ class ConvGeometry:
             for j in range(self.kernel[1])
         ]
 
+    def reads(self, p: tuple[int, int], axis: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Along an axis (0 or 1): which input places ``[y0, y1)`` the features ``[p0, p1)`` read, and the
+        padding at either end that they see."""
+        stride, pad = self.strides[axis], self.pads[axis]
+        size, reach = (self.h, self.w)[axis], (self.kernel[axis] - 1) * self.dilations[axis] + 1
+        start, end = p[0] * stride - pad, (p[1] - 1) * stride - pad + reach
+        y0, y1 = min(max(start, 0), size - 1), max(min(end, size), 1)
+        return (y0, y1), (y0 - start, end - y1)
+
+    def feeds(self, y: tuple[int, int], axis: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Along an axis: the features ``[p0, p1)`` that read input places ``[y0, y1)``, and the padding with
+        which these features read just those."""
+        stride, pad = self.strides[axis], self.pads[axis]
+        size, reach = (self.p, self.q)[axis], (self.kernel[axis] - 1) * self.dilations[axis] + 1
+        first = max(-((reach - 1 - pad - y[0]) // stride), 0)
+        p0, p1 = min(first, size - 1), max(min((y[1] - 1 + pad) // stride + 1, size), 1)
+        before = y[0] + pad - p0 * stride
+        return (p0, p1), (before, (p1 - 1) * stride + reach - before - (y[1] - y[0]))
+
+    def window(self, image: _Window, features: _Window, pads: Sequence[int]) -> ConvGeometry:
+        """The geometry between a window of the input and one of the features."""
+        out = copy(self)
+        (out.h, out.w), (out.p, out.q) = ((e - s for s, e in w) for w in (image, features))
+        out.pads = tuple(pads)
+        return out
+
     @property
     def padded(self) -> tuple[int, int]:
         """Height and width after padding (never less than the last tap needs)."""
@@ -72,6 +101,11 @@ class ConvMap(AffineMap):
             plane = g.h * g.w if flip else g.p * g.q
             self.set_bias(np.tile(np.repeat(bias, plane), g.n))
 
+    @property
+    def work(self) -> int:
+        g = self.geometry
+        return g.n * g.o * g.p * g.q * (g.c // g.groups) * g.kernel[0] * g.kernel[1]
+
     def apply(self, xs: Sequence[Any]) -> Any:
         return self._forward(xs[0], self.weight)
 
@@ -82,6 +116,33 @@ class ConvMap(AffineMap):
         if self.flip:
             return (self.kernels.conv(a, self.weight, self.geometry),)
         return (self.kernels.conv_adjoint(a, self.weight, self.geometry),)
+
+    def closure(self, index: Array) -> Array:
+        mine = self._windows(index)
+        g = self.geometry
+        shape = (g.c, g.h, g.w) if self.flip else (g.o, g.p, g.q)
+        return np.arange(self.size) if mine is None else _window_index(shape, mine[0])
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        found, g = self._windows(index), self.geometry
+        if found is None:
+            return super().restricted(index)
+        mine, other, pads = found
+        read = _window_index((g.o, g.p, g.q) if self.flip else (g.c, g.h, g.w), other)
+        out = self.part((read.size,), index)
+        out.geometry = g.window(mine, other, pads) if self.flip else g.window(other, mine, pads)
+        return out, (read,)
+
+    def _windows(self, index: Array) -> tuple[_Window, _Window, list[int]] | None:
+        """The value's window that holds all listed elements, the operand's that it reads, and the padding
+        between them; None where the whole map is needed."""
+        g = self.geometry
+        if g.n > 1:
+            return None
+        mine = _window_of((g.c, g.h, g.w) if self.flip else (g.o, g.p, g.q), index)
+        found = [(g.feeds if self.flip else g.reads)(w, axis) for axis, w in enumerate(mine)]
+        pads = [found[axis][1][end] for end in (0, 1) for axis in (0, 1)]
+        return None if min(pads) < 0 else (mine, (found[0][0], found[1][0]), pads)
 
     def with_constants(self, constants: Mapping[str, Any]) -> AffineMap:
         out, g = copy(self), self.geometry
@@ -99,6 +160,19 @@ class ConvMap(AffineMap):
         if self.flip:
             return self.kernels.conv_adjoint(x, weight, self.geometry)
         return self.kernels.conv(x, weight, self.geometry)
+
+
+def _window_of(shape: tuple[int, int, int], index: Array) -> _Window:
+    """Rows and columns (half-open) of the smallest window of an image that holds all listed elements."""
+    place = index % (shape[1] * shape[2])
+    y, x = place // shape[2], place % shape[2]
+    return (int(y.min()), int(y.max()) + 1), (int(x.min()), int(x.max()) + 1)
+
+
+def _window_index(shape: tuple[int, int, int], window: _Window) -> Array:
+    """Elements of a window, all channels, in C order."""
+    (y0, y1), (x0, x1) = window
+    return np.arange(int(np.prod(shape))).reshape(shape)[:, y0:y1, x0:x1].reshape(-1)
 
 
 def conv(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:

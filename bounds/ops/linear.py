@@ -54,6 +54,31 @@ class DenseMap(AffineMap):
             out.bias_abs = abs(out.bias)
         return out
 
+    def closure(self, index: Array) -> Array:
+        # of several stacked vectors those that are touched
+        if self.lead == 1:
+            return index
+        touched = np.unique(index // self.out)
+        return (touched[:, None] * self.out + np.arange(self.out)).reshape(-1)
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        k = self.kernels
+        if self.lead > 1:
+            touched = index[:: self.out] // self.out
+            read = (touched[:, None] * self.inner + np.arange(self.inner)).reshape(-1)
+            out = self.part((read.size,), index)
+            out.lead = len(touched)
+            return out, (read,)
+        weight = k.take(self.weight, k.array(index))
+        # a convolution written as a matrix is mostly zeros
+        read = np.flatnonzero((np.asarray(k.numpy(weight)) != 0).any(axis=0))
+        out = self.part((read.size,), index)
+        out.out, out.inner = len(index), read.size
+        out.weight = k.columns(weight, k.array(read))
+        out._t = k.array(np.ascontiguousarray(out.weight.T)) if k.name == "numpy" else out.weight.T
+        out._abs_t = abs(out._t)
+        return out, (read,)
+
     def rows(self, index: Any) -> tuple[Any, ...]:
         if self.lead == 1:
             return (self.kernels.take(self.weight, index),)

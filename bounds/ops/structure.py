@@ -45,6 +45,14 @@ class ScaleMap(AffineMap):
     def adjoint(self, a: Any) -> tuple[Any, ...]:
         return (a * self._scale,)
 
+    def closure(self, index: Array) -> Array:
+        return index
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        out, k = self.part((len(index),), index), self.kernels
+        out._scale, out._abs = (k.take(v, k.array(index)) for v in (self._scale, self._abs))
+        return out, (index,)
+
 
 class AddMap(AffineMap):
     """``y = sum_k c_k x_k``."""
@@ -70,6 +78,12 @@ class AddMap(AffineMap):
     def adjoint(self, a: Any) -> tuple[Any, ...]:
         return tuple(a * c for c in self._c)
 
+    def closure(self, index: Array) -> Array:
+        return index
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        return self.part([len(index)] * len(self.sizes), index), (index,) * len(self.sizes)
+
 
 class TakeMap(AffineMap):
     """``y[i] = x[index[i]]``, or a constant where the index is -1."""
@@ -81,14 +95,24 @@ class TakeMap(AffineMap):
         self.moves = index
         super().__init__(kernels, (inner,), index.size)
         live = np.flatnonzero(index >= 0)
-        source = index[live]
-        self._live, self._source = kernels.array(live), kernels.array(source)
-        self._whole = live.size == index.size
-        counts = np.bincount(source, minlength=inner) if source.size else np.zeros(1, dtype=int)
-        self.terms = max(1, int(counts.max()))
-        self._injective = self.separate = self.terms == 1
+        counts = self._read(live, index[live])
+        self.terms = max(1, int(counts.max(initial=0)))
+        self.separate = self.terms == 1
         if fill is not None:
             self.set_bias(np.where(index < 0, np.broadcast_to(fill, index.shape), 0.0))
+
+    def _read(self, live: Array, source: Array) -> Array:
+        """Stores which elements are moved from where; how often each operand element is (``inner``)."""
+        k, inner = self.kernels, self.sizes[0]
+        self._live, self._source = k.array(live), k.array(source)
+        self._whole = live.size == self.size
+        counts = np.bincount(source, minlength=inner)
+        self._injective = int(counts.max(initial=0)) <= 1
+        # elements that are all repeated equally often: their readers, a table to sum over
+        self._readers = None
+        if not self._injective and counts.min(initial=0) == counts.max():
+            self._readers = k.array(np.argsort(source, kind="stable").reshape(inner, -1))
+        return counts
 
     def apply(self, xs: Sequence[Any]) -> Any:
         values = self.kernels.columns(xs[0], self._source)
@@ -98,7 +122,23 @@ class TakeMap(AffineMap):
 
     def adjoint(self, a: Any) -> tuple[Any, ...]:
         live = a if self._whole else self.kernels.columns(a, self._live)
+        if self._readers is not None:
+            return (self.kernels.sum(self.kernels.columns(live, self._readers), 2),)
         return (self.kernels.spread(live, self._source, self.sizes[0], unique=self._injective),)
+
+    def closure(self, index: Array) -> Array:
+        return index
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        assert self.moves is not None
+        moves = self.moves[index]
+        live = np.flatnonzero(moves >= 0)
+        sources, places = np.unique(moves[live], return_inverse=True)
+        out = self.part((len(sources),), index)
+        out._read(live, places)
+        out.moves = np.full(len(index), -1, dtype=np.intp)
+        out.moves[live] = places
+        return out, (sources,)
 
 
 class ConcatMap(AffineMap):
@@ -121,9 +161,27 @@ class ConcatMap(AffineMap):
 
     apply_abs = apply
 
+    def joined(self, parts: Sequence[Array]) -> Array:
+        """Labels of the operands' elements (one array each), as labels of the value's."""
+        return np.concatenate(parts)[np.asarray(self.kernels.numpy(self._order)).astype(np.intp)]
+
     def adjoint(self, a: Any) -> tuple[Any, ...]:
         back = a if self._plain else self.kernels.columns(a, self._inverse)
         return tuple(back[:, s:e] for s, e in zip(self._starts[:-1], self._starts[1:], strict=True))
+
+    def closure(self, index: Array) -> Array:
+        return index
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        k = self.kernels
+        stacked = np.asarray(k.numpy(self._order)).astype(np.intp)[index]
+        read = np.sort(stacked)
+        at = np.searchsorted(read, self._starts)
+        sources = tuple(read[s:e] - o for s, e, o in zip(at[:-1], at[1:], self._starts[:-1], strict=True))
+        out, order = self.part([len(s) for s in sources], index), np.searchsorted(read, stacked)
+        out._order, out._inverse = k.array(order), k.array(np.argsort(order))
+        out._plain, out._starts = bool(np.all(order == np.arange(order.size))), at
+        return out, sources
 
 
 class SumMap(AffineMap):
@@ -152,6 +210,19 @@ class SumMap(AffineMap):
 
     def adjoint(self, a: Any) -> tuple[Any, ...]:
         return (self.kernels.columns(a, self._owner),)
+
+    def closure(self, index: Array) -> Array:
+        return index
+
+    def restricted(self, index: Array) -> tuple[AffineMap, tuple[Array, ...]]:
+        k = self.kernels
+        read = np.asarray(k.numpy(self._gather)).astype(np.intp)[index]
+        sources = np.sort(read, axis=None)
+        out, gather = self.part((sources.size,), index), np.searchsorted(sources, read)
+        owner = np.empty(sources.size, dtype=np.intp)
+        owner[gather] = np.arange(len(index))[:, None]
+        out._gather, out._owner = k.array(gather), k.array(owner)
+        return out, (sources,)
 
 
 def scale(node: Node, graph: Graph, kernels: Kernels) -> AffineMap:

@@ -87,6 +87,10 @@ class Relaxation(Protocol):
         """
         ...
 
+    def restricted(self, index: Any) -> Relaxation:
+        """The relaxation of some elements alone (sorted, the backend's integers); no spreads."""
+        ...
+
     def losses(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         """``R n``: what the chosen lines cost the rows, against the function, at the operands' values
         ``at``."""
@@ -173,3 +177,16 @@ def patched(kernels: Kernels, held: Any, boxes: int, at: tuple[Array, Array], ne
     if len(at[0]):
         out[kernels.array(at[0]), kernels.array(at[1])] = new[0]
     return out
+
+
+def rows_of(kernels: Kernels, held: Any, dom: Any) -> Any:
+    """``held: D n`` for packed rows over boxes ``dom: R``, to be read only.
+
+    ``R n``, or ``1 n`` where one box serves all rows: reading it again and again from the cache is much
+    cheaper than a copy for each row.
+    """
+    if len(held) == 1:
+        return held
+    if len(held) == len(dom) and bool(np.array_equal(kernels.numpy(dom), np.arange(len(dom)))):
+        return held
+    return kernels.take(held, dom)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched
+from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched, rows_of
 from bounds.relax.scalar import ScalarFunction
 
 # an element is worth bounding backwards if its function leaves its chord by this share of its values
@@ -78,6 +78,12 @@ class ScalarRelaxation:
             for h, n in zip(self.sides, new.sides, strict=True)
         )
         return ScalarRelaxation(k, self.function, lo, hi, lines, steps=self.steps, sides=sides)
+
+    def restricted(self, index: Any) -> ScalarRelaxation:
+        k = self.kernels
+        lo, hi, *lines = (k.columns(v, index) for v in (self.lo, self.hi, *self.lines))
+        sides = tuple(_Side(*(k.columns(getattr(s, f), index) for f in _SIDE)) for s in self.sides)
+        return ScalarRelaxation(k, self.function, lo, hi, tuple(lines), steps=self.steps, sides=sides)
 
     def explicit(self, dom: Any, choice: Choice) -> Choice:
         del dom
@@ -143,7 +149,7 @@ class ScalarRelaxation:
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
-        kl, ku, bl, bu = self._lines(dom) if choice is None else choice[2:]
+        kl, ku, bl, bu = (rows_of(k, v, dom) for v in self.lines) if choice is None else choice[2:]
         part, drop, mass = k.relax_lines(a, kl, ku, bl, bu)
         return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched
+from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched, rows_of
 from bounds.relax.relu import SLOPE_STEPS
 
 
@@ -72,6 +72,7 @@ class ProductRelaxation:
     spreads: tuple[Any, ...] = (None, None)
     refined: tuple[Any, ...] = field(default=(None, None))
     ends: _Ends | None = None
+    own: Choice = ()  # the planes that ``mixes`` give, ``D n``, made when first needed
 
     @property
     def intervals(self) -> Intervals:
@@ -86,6 +87,11 @@ class ProductRelaxation:
         ends = [patched(k, h, boxes, at, n) for h, n in zip(held, new, strict=True)]
         whole = k.array(np.zeros(boxes, dtype=np.int64))
         return ProductRelaxation(k, *ends, mixes=tuple(k.take(r, whole) for r in self.mixes))
+
+    def restricted(self, index: Any) -> ProductRelaxation:
+        k = self.kernels
+        ends = (k.columns(v, index) for v in (self.xl, self.xu, self.yl, self.yu))
+        return ProductRelaxation(k, *ends, mixes=tuple(k.columns(r, index) for r in self.mixes))
 
     def explicit(self, dom: Any, choice: Choice) -> Choice:
         del dom
@@ -104,11 +110,19 @@ class ProductRelaxation:
         return arrived * (at[0] * at[1] - self.value(arrived, dom, choice, at))
 
     def initial(self, dom: Any) -> Choice:
-        return self.choose(dom, tuple(self.kernels.take(r, dom) for r in self.mixes))
+        return tuple(self.kernels.take(v, dom) for v in self._own())
+
+    def _own(self) -> Choice:
+        if not self.own:
+            every = self.kernels.array(np.arange(len(self.xl)))
+            self.own = self.choose(every, self.mixes)
+        return self.own
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
-        px, py, pc, qx, qy, qc = (self.initial(dom) if choice is None else choice)[2:]
+        own = self._own() if choice is None else ()
+        planes = choice or tuple(rows_of(k, v, dom) for v in own)
+        px, py, pc, qx, qy, qc = planes[2:]
         left, drop, mass = k.relax_lines(a, px, qx, pc, qc)
         right = k.relax_slopes(a, py, qy)
         return Pushed((left, right), drop, k.precision.gamma(a.shape[1] + 2) * mass)

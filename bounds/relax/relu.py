@@ -10,8 +10,9 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.kernels.base import Kernels
-from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched
+from bounds.relax.base import Choice, Form, Intervals, Pushed, outward_form, patched, rows_of
 
+_ELEMENTS = ("lo", "hi", "lower", "upper", "offset", "ambiguous")
 SLOPE_STEPS = 128  # lower slopes are chosen as multiples of 1/128: exact in every precision
 
 
@@ -46,9 +47,14 @@ class ReluRelaxation:
     def narrowed(self, boxes: int, at: tuple[Array, Array], intervals: Intervals) -> ReluRelaxation:
         (lo, hi), k = intervals[0], self.kernels
         new = relax_relu(k, lo[None], hi[None], None)
-        names = ("lo", "hi", "lower", "upper", "offset", "ambiguous")
-        parts = [patched(k, getattr(self, f), boxes, at, getattr(new, f)) for f in names]
+        parts = [patched(k, getattr(self, f), boxes, at, getattr(new, f)) for f in _ELEMENTS]
         return ReluRelaxation(k, *parts, unbounded=self.unbounded or new.unbounded)
+
+    def restricted(self, index: Any) -> ReluRelaxation:
+        k = self.kernels
+        return ReluRelaxation(
+            k, *(k.columns(getattr(self, f), index) for f in _ELEMENTS), unbounded=self.unbounded
+        )
 
     def explicit(self, dom: Any, choice: Choice) -> Choice:
         return (*choice[:1], self.kernels.take(self.upper, dom), self.kernels.take(self.offset, dom))
@@ -71,8 +77,8 @@ class ReluRelaxation:
 
     def push(self, a: Any, dom: Any, choice: Choice | None) -> Pushed:
         k = self.kernels
-        low, *above = self.initial(dom) if choice is None else choice
-        upper, offset = above or (k.take(self.upper, dom), k.take(self.offset, dom))
+        low, *above = (rows_of(k, self.lower, dom),) if choice is None else choice
+        upper, offset = above or (rows_of(k, self.upper, dom), rows_of(k, self.offset, dom))
         if self.unbounded:
             part, drop, mass = k.relax_lines(a, low, upper, k.zeros(1, a.shape[1]), offset)
             return Pushed((part,), drop, k.precision.gamma(a.shape[1] + 2) * mass)
@@ -84,7 +90,7 @@ class ReluRelaxation:
         # any slope in [0, 1] is sound for any z, but those of stable neurons are known
         k = self.kernels
         slope = k.on_grid(parameters[0], SLOPE_STEPS)
-        return (k.where(k.take(self.ambiguous, dom), slope, k.take(self.lower, dom)),)
+        return (k.where(rows_of(k, self.ambiguous, dom), slope, rows_of(k, self.lower, dom)),)
 
     def gradient(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Choice:
         del dom, choice
@@ -96,8 +102,8 @@ class ReluRelaxation:
 
     def value(self, arrived: Any, dom: Any, choice: Choice, at: tuple[Any, ...]) -> Any:
         k, negative = self.kernels, arrived < 0
-        slope = k.where(negative, k.take(self.upper, dom), choice[0])
-        return slope * at[0] + k.where(negative, k.take(self.offset, dom), 0)
+        slope = k.where(negative, rows_of(k, self.upper, dom), choice[0])
+        return slope * at[0] + k.where(negative, rows_of(k, self.offset, dom), 0)
 
     def shares(self, arrived: Any, weight: Any) -> tuple[Any, ...]:
         k = self.kernels

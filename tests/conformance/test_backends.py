@@ -73,7 +73,9 @@ def test_objectives_and_slopes(name: str, device: str, precision: Precision, mix
         compiled = compile_objectives(tape.plan, objectives)
         plain = bound_objectives(tape, compiled)
         better = optimise_slopes(tape, compiled, boxes, picks, 5, keep_slopes=True)
-        assert (k.numpy(better.lower) >= k.numpy(plain.lower)[boxes, picks]).all()
+        # the same sums in another order: the last bits may differ
+        before = k.numpy(plain.lower)[boxes, picks]
+        assert (k.numpy(better.lower) >= before - 8 * k.precision.u * abs(before)).all()
         arrays = (plain.lower, plain.a, plain.pad, better.lower, better.a)
         return (*map(k.numpy, arrays), better.parameters.slopes)
 

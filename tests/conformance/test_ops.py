@@ -181,6 +181,34 @@ class TestContract:
             longest = max(longest, int(together.sum(axis=0).max(initial=0)))
         assert map_.terms >= longest
 
+    def test_restricted(self, bound: Any) -> None:
+        """A part of the map computes those elements, from what it says it reads and nothing else."""
+        map_, matrices, bias = bound
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            wanted = np.flatnonzero(rng.random(map_.size) < (0.2, 0.5)[seed % 2])
+            if not len(wanted):
+                continue
+            index = map_.closure(wanted)
+            assert set(wanted) <= set(index) and (np.diff(index) > 0).all()
+            part, reads = map_.restricted(index)
+            assert part.size == len(index) and part.sizes == tuple(len(r) for r in reads)
+            assert part.terms >= 1 and part.weight_error == map_.weight_error
+            for k, (w, read) in enumerate(zip(matrices, reads, strict=True)):
+                others = np.setdiff1d(np.arange(w.shape[1]), read)
+                assert not (w[np.ix_(index, others)] != 0).any()
+                xs = [part.kernels.zeros(len(read), n) for n in part.sizes]
+                xs[k] = part.kernels.array(np.eye(len(read)))
+                assert (part.apply(xs) == w[np.ix_(index, read)].T).all()
+                assert (part.apply_abs(xs) == abs(w[np.ix_(index, read)]).T).all()
+            rows = part.adjoint(part.kernels.array(np.eye(part.size)))
+            some = part.rows(np.array([0, part.size - 1]))
+            for w, a, r, read in zip(matrices, rows, some, reads, strict=True):
+                assert (a == w[np.ix_(index, read)]).all()
+                assert (r == w[np.ix_(index[[0, -1]], read)]).all()
+            held = np.zeros(part.size) if part.bias is None else part.bias
+            assert (held == bias[index]).all()
+
     def test_agrees_with_evaluation(self, bound: Any, name: str) -> None:
         """``W x + b`` is what the graph computes, many points at once."""
         map_, _, bias = bound

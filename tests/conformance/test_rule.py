@@ -13,7 +13,8 @@ from bounds.graph import GraphBuilder, Op
 from bounds.kernels.numpy import NumpyKernels
 from bounds.methods.bounder import BounderOptions, BoxBounder
 from bounds.methods.objective import bound_objectives, compile_objectives
-from bounds.methods.rule import Rule, Stopped, relax_boxes
+from bounds.methods.rule import Rule, relax_boxes
+from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, box_to_centre
 from bounds.plan import compile_plan
 from bounds.relax.relu import SLOPE_STEPS, relax_relu

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bounds.errors import BadInput, LimitExceeded, QueryMismatch
@@ -16,6 +17,7 @@ from verifier.check.importer import combine, inline
 from verifier.check.network import Kind, Network
 from verifier.check.reader import Certificate, read, reject
 from verifier.check.tree import Tree
+from verifier.check.whole import whole_numbers
 from verifier.spec.model import Property
 from verifier.spec.polynomial import linear_cases
 from verifier.verdict import Status
@@ -108,10 +110,12 @@ def check_parsed(
         if any(case.partial for case in cases):
             reject("property", "its cases are samples of an unbounded input set, which prove nothing")
         arrays = certificate.arrays
-        tree = Tree(arrays, cases, sum(evidence.operands(arrays)))
+        network = cache(lambda: _network(certificate, files, prop))
+        cases, mask = whole_numbers(network, arrays, cases)
+        tree = Tree(arrays, cases, sum(evidence.operands(arrays)), mask)
         evidence.validate(arrays, cases, tree)
         tree.check_settled(cases, arrays["ev_node"], arrays["ev_disjunct"])
-        evidence.prove(_network(certificate, files, prop), certificate, cases, tree, progress)
+        evidence.prove(network(), certificate, cases, tree, progress)
         nodes, pieces = tree.size, len(arrays["ev_node"])
     seconds = time.monotonic() - start
     return CheckResult(

@@ -17,11 +17,12 @@ from bounds.errors import BadInput, CertificateInvalid, CertificateRejected, Lim
 from verifier.check.network import Array
 from verifier.verdict import Semantics, Status
 
-FORMAT, VERSION, OLDER = "surebound-certificate", 3, 2
+FORMAT, VERSION, OLDER = "surebound-certificate", 4, (2, 3)
 MAX_JSON = 1 << 28
 MAX_BYTES = 1 << 33  # of all arrays together, decompressed
 ARRAYS: Mapping[str, tuple[str, str]] = {
-    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes; N neurons,
+    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes, W whole
+    # numbers; N neurons,
     # S lines of scalar elements, P planes of products; n, s, p: bytes of bits of neurons, scalar elements
     # and operands of products
     "node_dim": ("<i4", "T"),
@@ -51,8 +52,14 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
     "beta_ev": ("<i4", "G"),
     "beta_operand": ("<i4", "G"),
     "beta": ("<f8", "G"),
+    "whole_case": ("<i4", "W"),
+    "whole_input": ("<i4", "W"),
 }
-NEWER = frozenset(n for n in ARRAYS if n == "ev_box" or n.startswith(("row_", "beta")))  # than version 2
+# the version since which an array is stored; the others are in all of them
+SINCE: Mapping[str, int] = {
+    **{n: 3 for n in ARRAYS if n == "ev_box" or n.startswith(("row_", "beta"))},
+    **{n: 4 for n in ARRAYS if n.startswith("whole_")},
+}
 _KEYS = {
     "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,
     "relus": list, "scalars": list, "products": list, "producer": dict,
@@ -115,7 +122,8 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
         _invalid("compressed by another method than deflate")
     document = _json(archive.read("certificate.json"))
     verdict = Status(document["verdict"])
-    stored = [n for n in ARRAYS if document["version"] == VERSION or n not in NEWER]
+    version = document["version"]
+    stored = [n for n in ARRAYS if version >= SINCE.get(n, 0)]
     stored = [] if verdict is Status.SAT else stored
     wanted = {"certificate.json"} | {f"arrays/{name}.npy" for name in stored}
     if set(files) != wanted:
@@ -128,8 +136,8 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
     for name in stored:
         with archive.open(f"arrays/{name}.npy") as stream:
             arrays[name] = _array(stream, name, sizes)
-    if stored and document["version"] == OLDER:
-        arrays |= _since_version_2(arrays, sizes)
+    if stored and version in OLDER:
+        arrays |= _newer(arrays, sizes, version)
     prop = document["property"]
     return Certificate(
         verdict,
@@ -145,11 +153,14 @@ def _read(archive: zipfile.ZipFile) -> Certificate:
     )
 
 
-def _since_version_2(arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-    """Backward compatibility: what files of version 2 mean by not having the newer arrays."""
-    place = np.searchsorted(arrays["box_node"], arrays["ev_node"]).astype(np.int32)
-    widths = {name: tuple(sizes.get(c, 0) for c in ARRAYS[name][1]) for name in NEWER - {"ev_box"}}
-    return {"ev_box": place, **{n: np.zeros(shape, ARRAYS[n][0]) for n, shape in widths.items()}}
+def _newer(arrays: Mapping[str, Array], sizes: Mapping[str, int], version: int) -> dict[str, Array]:
+    """Backward compatibility: what files of an older version mean by not having the newer arrays."""
+    missing = [name for name, since in SINCE.items() if since > version]
+    shapes = {name: tuple(sizes.get(c, 0) for c in ARRAYS[name][1]) for name in missing}
+    found = {n: np.zeros(shape, ARRAYS[n][0]) for n, shape in shapes.items()}
+    if "ev_box" in found:
+        found["ev_box"] = np.searchsorted(arrays["box_node"], arrays["ev_node"]).astype(np.int32)
+    return found
 
 
 def _listed(document: Mapping[str, Any], key: str) -> Listed:
@@ -173,8 +184,8 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         _invalid(f"is not a {FORMAT}")
     found: dict[str, Any] = document
-    if found.get("version") not in (VERSION, OLDER) or isinstance(found["version"], bool):
-        _invalid(f"version {found.get('version')!r} is not {VERSION} (or {OLDER})")
+    if found.get("version") not in (VERSION, *OLDER) or isinstance(found["version"], bool):
+        _invalid(f"version {found.get('version')!r} is not {VERSION} (or one of {OLDER})")
     wanted = set(_KEYS) | ({"witness"} if found.get("verdict") == Status.SAT.value else set())
     if set(found) != wanted:
         _invalid(f"keys {sorted(set(found) ^ wanted)[:4]} too many or too few")

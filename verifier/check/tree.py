@@ -26,15 +26,25 @@ _SETTLED = 1 << 26  # of nodes times disjuncts at once
 class Tree:
     """The validated tree of a certificate about a network with so many ``operands``.
 
+    ``whole`` (cases, inputs) says which elements stand for whole numbers only: their regions are cut down to
+    those that lie in them. (Whatever whole number lies on neither side of a split lies nowhere.)
+
     Raises:
         CertificateRejected: from the constructor, when it is not a forest of splits and copies.
     """
 
-    def __init__(self, arrays: Mapping[str, Array], cases: Sequence[Case], operands: int) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, Array],
+        cases: Sequence[Case],
+        operands: int,
+        whole: Array | None = None,
+    ) -> None:
         self.dim, self.at, self.left = arrays["node_dim"], arrays["node_at"], arrays["node_left"]
         self.size, self.roots = len(self.dim), len(cases)
         self.inputs = len(cases[0].lower) if cases else 0
         self.operands = operands
+        self.whole = np.zeros((self.roots, self.inputs), bool) if whole is None else whole
         # an empty case has no box: zeros stand for it, and nothing may be claimed about it
         self.empty = np.array([c.empty for c in cases], bool)
         ends = [
@@ -103,7 +113,9 @@ class Tree:
                 spot = rows[chosen], dim[chosen]
                 end[spot] = tighter(end[spot], at[chosen])
             root[rows] = parent
-        return np.maximum(self.low[root], low), np.minimum(self.high[root], high), root
+        low, high = np.maximum(self.low[root], low), np.minimum(self.high[root], high)
+        whole = self.whole[root]
+        return np.where(whole, np.ceil(low), low), np.where(whole, np.floor(high), high), root
 
     def _ways(self, nodes: Array, above: Array | None = None) -> Iterator[tuple[Array, Array, Array]]:
         """Steps up to the roots, or to the nodes ``above``: positions in the list, child, parent."""

@@ -67,13 +67,17 @@ def batch(
     from verifier.cli.instances import read_instances
     from verifier.cli.pool import Pool
     from verifier.cli.results import read_done
+    from verifier.search.memory import LEAST, SHARE, free_memory
 
     outputs = Outputs(*(values.pop(k) for k in ("out", "json_file", "results_txt", "certificates")))
     timeout = make_options(values).timeout
     instances = read_instances(instances_csv, root=root, timeout=timeout, pattern=pattern)
     check_outputs(outputs, instances_csv, resume=resume)
     done = read_done(outputs.csv, instances, outputs.json) if resume and outputs.csv else []
-    with Pool(jobs or cores()) as pool:
+    count = jobs or cores()
+    if values["memory"] is None:  # what is free is shared out between the processes
+        values["memory"] = max(int(free_memory() * SHARE) // count, LEAST)
+    with Pool(count) as pool:
         return Batch(instances, done, outputs, values).run(pool)
 
 

@@ -155,9 +155,14 @@ def ask(
     spec: Property,
     options: Options,
     *,
-    certificate: Path | None = None,
+    picture: bool = False,
+    **files: Path | None,
 ) -> tuple[Report, int]:
     """Runs one query with progress and a polite interrupt.
+
+    Args:
+        model, spec, options: the query.
+        picture, files: as keywords of :func:`verifier.verify`; files are left out where they are None.
 
     Returns:
         The report, and the exit code: not 0 when the report is partial because somebody interrupted.
@@ -165,18 +170,35 @@ def ask(
     from verifier.api import verify
     from verifier.verdict import UnknownReason
 
+    more: dict[str, Any] = {name: path for name, path in files.items() if path is not None}
+    if picture:
+        more["picture"] = True
     with Interrupt() as interrupt, ProgressLine() as progress:
         report = verify(
-            model, spec, options=options, certificate=certificate, progress=progress, cancel=interrupt
+            model,
+            spec,
+            options=options,
+            progress=progress,
+            cancel=interrupt,
+            **more,
         )
     stopped = interrupt() and report.reason is UnknownReason.CANCELLED
     return report, interrupt.exit_code if stopped else Exit.ANSWERED
 
 
-def publish(report: Report, spec: Property, *, json: Path | None, values: bool = True) -> None:
-    """Prints the verdict (standard output) and the talk (standard error), and saves the JSON.
+def publish(
+    report: Report,
+    spec: Property,
+    *,
+    json: Path | None,
+    values: bool = True,
+    picture: Path | None = None,
+    explain: bool = False,
+    profile: bool = False,
+) -> None:
+    """Prints the verdict (standard output) and the talk (standard error), and saves the files.
 
-    The JSON goes first: whoever reads the verdict line may rely on the file being there.
+    Files go first: whoever reads the verdict line may rely on them being there.
     """
     from verifier.report.emit.text import answer, talk
 
@@ -184,6 +206,10 @@ def publish(report: Report, spec: Property, *, json: Path | None, values: bool =
         from verifier.report.emit.json import as_dict, dumps
 
         write_text(json, dumps(as_dict(report, spec)))
+    if picture is not None:
+        from verifier.report.emit.svg import svg
+
+        write_text(picture, svg(report))
     click.echo(answer(report, spec) if values else report.status.value + "\n", nl=False)
     sys.stdout.flush()
-    click.echo(talk(report), err=True, nl=False)
+    click.echo(talk(report, explain=explain, profile=profile), err=True, nl=False)

@@ -58,9 +58,8 @@ class Frontier(Generic[B]):
         order = np.argsort(np.where(np.isnan(domains.lb), -np.inf, domains.lb), kind="stable")
         for start in range(0, len(order), _PIECE):
             piece = domains.take(order[start : start + _PIECE])
-            key = float(piece.lb[0]) if np.isfinite(piece.lb[0]) else -np.inf
             # among equals the newest first: that keeps the frontier small
-            heapq.heappush(self._heap, (key, -next(self._order), piece))
+            heapq.heappush(self._heap, (_key(piece), -next(self._order), piece))
             self._count += len(piece)
             self._bytes += _size(piece)
 
@@ -68,11 +67,11 @@ class Frontier(Generic[B]):
         """Removes and returns up to ``count`` subproblems, those with the least bounds first."""
         taken: list[B] = []
         while self._heap and count > 0:
-            key, order, piece = heapq.heappop(self._heap)
+            _, order, piece = heapq.heappop(self._heap)
             self._bytes -= _size(piece)
             if len(piece) > count:
                 rest = piece.take(slice(count, None))
-                heapq.heappush(self._heap, (key, order, rest))
+                heapq.heappush(self._heap, (_key(rest), order, rest))
                 self._bytes += _size(rest)
                 piece = piece.take(slice(0, count))
             taken.append(piece)
@@ -88,9 +87,26 @@ class Frontier(Generic[B]):
         """Bytes held by the open subproblems."""
         return self._bytes
 
+    def peek(self) -> B:
+        """The batch with the least lower bound first, left where it is; there must be one."""
+        return self._heap[0][2]
+
+    def all(self) -> B | None:
+        """All open subproblems in one batch, the order in which they would be taken as far as it is known."""
+        parts = [piece for _, _, piece in sorted(self._heap, key=lambda entry: entry[:2])]
+        if not parts:
+            return None
+        together: Any = type(parts[0])
+        return together.concat(parts)
+
     def worst(self) -> float | None:
         """The least lower bound waiting, or None when nothing is open."""
         return self._heap[0][0] if self._heap else None
+
+
+def _key(piece: Batch) -> float:
+    """The least bound of a piece, which is its first one."""
+    return float(piece.lb[0]) if np.isfinite(piece.lb[0]) else -np.inf
 
 
 def _size(piece: Batch) -> int:

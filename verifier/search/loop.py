@@ -17,8 +17,8 @@ from verifier.search.budget import Budget
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
-from verifier.search.outcome import Outcome, Watch
-from verifier.search.pace import effort_after_root
+from verifier.search.outcome import Left, Outcome, Watch
+from verifier.search.pace import CHEAP, effort_after_root
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -50,37 +50,45 @@ class Search:
     whole: Array | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
-    def run(self, lo: Array, hi: Array, root: int) -> Outcome:
-        """Searches the box ``lo, hi: d`` whose tree node is ``root``."""
+    def run(self, lo: Array, hi: Array, root: int, begun: Left | None = None) -> Outcome:
+        """Searches the box ``lo, hi: d`` whose tree node is ``root``; ``begun``: goes on from there."""
         out = self.outcome
         groups = self.settler.fast.objectives.groups
-        frontier = Frontier(
-            Domains(
-                lo[None].copy(),
-                hi[None].copy(),
-                np.array([root]),
-                np.ones((1, groups), dtype=bool),
-                np.full(1, -np.inf),
-                np.ones(1),
+        frontier = (
+            begun.levels[0]
+            if begun
+            else Frontier(
+                Domains(
+                    lo[None].copy(),
+                    hi[None].copy(),
+                    np.array([root]),
+                    np.ones((1, groups), dtype=bool),
+                    np.full(1, -np.inf),
+                    np.ones(1),
+                )
             )
         )
-        if self.falsifier and (found := self.falsifier.root(lo, hi)):
+        if self.falsifier and begun is None and (found := self.falsifier.root(lo, hi)):
             out.sat = found
             return out
-        width, block = hi - lo, 1
-        effort: Effort | None = None
+        left = out.left = Left([frontier])
+        width, block = hi - lo, begun.block if begun else 1
+        effort = left.effort = begun.effort if begun else None
+        left.block = block
         while len(frontier):
             out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
             if out.reason is not UnknownReason.NONE:
                 break
-            batch = frontier.pop(block)
+            batch = frontier.pop(self.budget.allowed(block, out.bounded))
             try:
-                result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
+                with self.budget.phase("bounding" if effort else "root bounds"):
+                    result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
             except Stopped:
                 frontier.push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
                 break
-            first = out.bounded == 0
+            first = effort is None
+            left.root = result.tape if first else left.root
             out.bounded += len(batch)
             still = self._refute(batch, result, evidence)
             batch = batch.take(still)
@@ -96,20 +104,22 @@ class Search:
                 tape = operand_tape(result.tape, self.settler.fast.plan)
             if len(batch) and tape is not None:
                 self._search_operands(batch, tape)
-                return self._ended()
+                return self.finish()
             children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
                 out.sat = found
                 break
             frontier.push(children)
             block = self._block(result, block)
-            effort = effort or effort_after_root(self.settler.fast, result)
+            effort = effort or self._effort(lo, hi, result)
+            left.block, left.effort = block, effort
             if self.watch:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()
-        return self._ended()
+        return self.finish()
 
-    def _ended(self) -> Outcome:
+    def finish(self) -> Outcome:
+        """The outcome, when the search has come to its end."""
         out = self.outcome
         if out.sat is None and out.reason is UnknownReason.NONE and self.ledger.abandoned:
             out.reason = UnknownReason.PRECISION
@@ -117,9 +127,17 @@ class Search:
 
     def _search_operands(self, root: Domains, tape: Tape) -> None:
         """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
+        search = self.operands(tape, root)
+        search.run(root)
+        self.settler.counts.float64 += search.leaves.settled
+        self.next_id = search.next_id
+
+    def operands(self, tape: Tape, root: Domains) -> OperandSearch:
+        """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
-        search = OperandSearch(
-            OperandBounder(tape, fast.compiled),
+        bounder = OperandBounder(tape, fast.compiled)
+        return OperandSearch(
+            bounder,
             fast.objectives,
             self.falsifier,
             self.budget,
@@ -128,9 +146,8 @@ class Search:
             self.watch,
             self.outcome,
             self.next_id,
+            self.settler.exact_leaves(bounder, root),
         )
-        search.run(root)
-        self.next_id = search.next_id
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
         """Books what was refuted; returns the mask of domains still open."""
@@ -144,6 +161,8 @@ class Search:
             self.ledger.settle(~batch.open[closed])
             self.outcome.leaves += int(closed.sum())
             self.outcome.closed += float(batch.volume[closed].sum())
+            if self.tracer is not None:
+                self.tracer.settled(batch.id[closed])
         batch.lb[:] = np.where(batch.open, result.lower, np.inf).min(axis=1)
         return np.asarray(still)
 
@@ -167,6 +186,13 @@ class Search:
             self.tracer.split(batch, dim, at, self.next_id)
         self.next_id += 2 * len(batch)
         return children, small
+
+    def _effort(self, lo: Array, hi: Array, root: BoundResult) -> Effort:
+        def cheaply() -> BoundResult:
+            every = np.ones((1, self.settler.fast.objectives.groups), dtype=bool)
+            return self.settler.fast.bound(lo[None], hi[None], every, None, CHEAP)
+
+        return effort_after_root(self.settler.fast, root, cheaply)
 
     def _block(self, result: BoundResult, last: int) -> int:
         """Size of the next block from the work the last one took (deterministic: no clock)."""

@@ -15,6 +15,8 @@ from verifier.spec.model import Case, Row
 _SMALLEST = float(np.finfo(np.float64).tiny)
 # rows whose largest coefficient lies between 2**-60 and 2**60 are taken as they are
 _MODERATE = 60
+# numbers between 2**-1000 and 2**1000 are well within float64's normal range
+_SAFE = 1000
 
 
 def objectives_of(case: Case, inputs: int, outputs: int) -> Objectives:
@@ -28,7 +30,7 @@ def objectives_of(case: Case, inputs: int, outputs: int) -> Objectives:
     coefficients differ by more than float64's range) gets the constant minus infinity, so that only exact
     arithmetic can refute it.
     """
-    rows = [_scaled(row) for disjunct in case.disjuncts for row in disjunct]
+    rows = [scaled(row) for disjunct in case.disjuncts for row in disjunct]
     c, g = np.zeros((len(rows), outputs)), np.zeros((len(rows), inputs))
     d = np.zeros(len(rows))
     rounded = False
@@ -39,7 +41,7 @@ def objectives_of(case: Case, inputs: int, outputs: int) -> Objectives:
                 target[s, i] = near = float(v)
                 rounded = rounded or Fraction(near) != v
                 lost = lost or (v != 0 and abs(near) < _SMALLEST)
-        d[s] = near = -np.inf if lost else _constant(row.constant)
+        d[s] = near = -np.inf if lost else constant(row.constant)
         rounded = rounded or not np.isfinite(near) or Fraction(near) != row.constant
     return Objectives(
         c,
@@ -52,7 +54,7 @@ def objectives_of(case: Case, inputs: int, outputs: int) -> Objectives:
     )
 
 
-def _scaled(row: Row) -> Row:
+def scaled(row: Row) -> Row:
     """The row times the power of two that makes its largest coefficient a moderate number.
 
     Only rows in which it is extreme are touched; the row's sign, all that matters, stays.
@@ -67,8 +69,10 @@ def _scaled(row: Row) -> Row:
     return Row(outputs, inputs, row.constant * factor, row.strict)
 
 
-def _constant(value: Fraction) -> float:
+def constant(value: Fraction) -> float:
     """The nearest float64 within its normal range, beyond it one below the value: that weakens a bound."""
+    if abs(value.numerator.bit_length() - value.denominator.bit_length()) < _SAFE:
+        return float(value)
     limit = Fraction(float(np.finfo(np.float64).max))
     if abs(value) > limit:
         return float(limit) if value > 0 else -np.inf

@@ -15,16 +15,16 @@ import numpy as np
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array
 from bounds.methods.operand_bounder import OperandBounder, OperandBounds
-from bounds.methods.operand_choice import choose_operands
-from bounds.methods.parameters import stored_parameters
+from bounds.methods.operand_choice import OperandChoice, choose_operands
 from bounds.methods.splits import Splits
 from bounds.methods.tape import Stopped, Tape
 from bounds.plan import Plan
 from verifier.conclude import Ledger, Sat
 from verifier.search.budget import Budget
+from verifier.search.exact_leaf import ExactLeaves, Leaves, Proof
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
-from verifier.search.outcome import Outcome, Watch
+from verifier.search.outcome import Left, Outcome, Watch
 from verifier.search.trace import SplitEvidence, Tracer
 from verifier.verdict import UnknownReason
 
@@ -91,6 +91,7 @@ class OperandSearch:
         objectives: of the case.
         falsifier, budget, ledger, tracer, watch, outcome: the search's own.
         next_id: hands out node ids.
+        leaves: settles what rounding leaves open, and what nothing is left to split of.
         candidates: how many splits are tried for each subproblem.
     """
 
@@ -103,35 +104,49 @@ class OperandSearch:
     watch: Watch | None
     outcome: Outcome
     next_id: int
+    leaves: ExactLeaves
     candidates: int = _CANDIDATES
     anchor_node: int = -1
 
+    @property
+    def _stored(self) -> bool:
+        """Whether evidence is kept."""
+        return self.tracer is not None and self.tracer.evidence_kept
+
     def run(self, root: Domains) -> None:
         """Searches the open root; books everything, and the outcome."""
-        out, lo, hi = self.outcome, root.lo[0], root.hi[0]
         levels = [Frontier(self._roots(root)), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
-        block = len(levels[0])
+        self.go_on(root.lo[0], root.hi[0], levels, len(levels[0]))
+
+    def go_on(self, lo: Array, hi: Array, levels: list[Frontier[OperandDomains]], block: int) -> None:
+        """Searches what is open of the box ``lo, hi: d``, in blocks of ``block`` to begin with."""
+        out = self.outcome
+        left = out.left = Left([*levels], block, None, self.bounder.anchor, self.bounder, self.anchor_node)
         while any(len(f) for f in levels):
             out.reason = self.budget.exhausted(out.bounded, sum(f.bytes for f in levels))
             if out.reason is not UnknownReason.NONE:
                 break
             level = next(i for i, f in enumerate(levels) if len(f))
-            batch = levels[level].pop(max(1, block >> level))
+            batch = levels[level].pop(self.budget.allowed(max(1, block >> level), out.bounded))
             try:
                 before = batch.lb.copy()
                 found, still = self._bound(batch, level)
+                if level == _LEVELS - 1 and self.leaves.cheap:
+                    still = self._by_programs(batch, found, still)
                 sat = self._falsify(batch, found, still, lo, hi)
                 if sat is not None:
                     out.sat = sat
                     break
                 children, stalled = self._split(batch, before, found, still)
+                if out.sat is not None:
+                    break
             except Stopped:
                 levels[level].push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
                 break
             levels[min(level + 1, _LEVELS - 1)].push(children.take(stalled))
             levels[max(level - 1, 0)].push(children.take(~stalled))
-            block = self._block(block)
+            block = left.block = self._block(block)
             if self.watch:
                 self.watch(out.bounded, sum(map(len, levels)), out.closed, _worst(levels))
         out.worst = _worst(levels)
@@ -170,6 +185,7 @@ class OperandSearch:
         self.ledger.copy(held, left, right)
         if self.tracer is not None:
             self.tracer.copied(node, first)
+            self.tracer.settled(first + np.flatnonzero([not left.any(), not right.any()]))
         return first
 
     def _picks(self, groups: Array) -> Array:
@@ -187,48 +203,54 @@ class OperandSearch:
         """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
         out = self.outcome
         whole = batch.splits.depth == 0
-        found = self.bounder.bound(
-            batch.splits,
-            batch.pick,
-            None if whole else batch.parameters,
-            _ROOT_STEPS if whole else _STEPS << level,
-            stored=self.tracer is not None,
-            should_stop=self.budget.should_stop,
-        )
-        # the checker walks the same relaxation in other arithmetic: leave it the rounding share once more
-        margin = found.pad if self.tracer is not None else 0.0
-        strict = self.objectives.strict[batch.pick]
-        low = found.lower - margin
-        proved = (low > 0) | (strict & (low >= 0))
-        out.bounded += len(batch)
-        if proved.any():
-            index = np.flatnonzero(proved)
-            self._record(batch, found, index)
-            # the row says something of its own group only; should another be open, the ledger refuses
-            batch.open[index, self.objectives.group_of_row[batch.pick[index]]] = False
-            self.ledger.settle(~batch.open[index])
-            out.leaves += len(index)
-            out.closed += float(batch.volume[index].sum())
-        batch.lb[:] = np.fmax(batch.lb, found.lower)
-        return found, np.flatnonzero(~proved)
-
-    def _record(self, batch: OperandDomains, found: OperandBounds, index: Array) -> None:
-        """Hands evidence to the tracer."""
-        if self.tracer is None:
-            return
-        k = self.bounder.kernels
-        choices = [tuple(k.take(p, k.array(index)) for p in c) for c in found.best.choices]
-        row = batch.pick[index]
-        group = self.objectives.group_of_row[row]
-        splits = batch.splits.take(index)
-        splits.beta = found.beta[index]
-        parameters = stored_parameters(found.tape, choices, len(index))
-        place = row - self.objectives.start[group]
-        self.tracer.refuted_splits(
-            SplitEvidence(
-                batch.id[index], group, place, parameters, splits, self.anchor_node, self.bounder.anchor
+        with self.budget.phase("bounding"):
+            found = self.bounder.bound(
+                batch.splits,
+                batch.pick,
+                None if whole else batch.parameters,
+                _ROOT_STEPS if whole else _STEPS << level,
+                stored=self._stored,
+                should_stop=self.budget.should_stop,
             )
-        )
+        out.bounded += len(batch)
+        with self.budget.phase("settling"):
+            index = np.flatnonzero(self.leaves.proved(found, batch.pick))
+            proofs = [Proof.of(self.bounder, found, batch.splits, index, index)] if len(index) else []
+            proofs += self.leaves.settle(found, batch.splits, batch.pick, self.budget.should_stop)
+        batch.lb[:] = np.fmax(batch.lb, found.lower)
+        return found, self._close(batch, np.arange(len(batch)), proofs)
+
+    def _close(self, batch: OperandDomains, index: Array, proofs: list[Proof]) -> Array:
+        """Books what was refuted of the subproblems ``index``; returns those still open."""
+        out = self.outcome
+        for proof in proofs:
+            done = proof.index
+            row = batch.pick[done]
+            group = self.objectives.group_of_row[row]
+            if self.tracer is not None and self._stored:
+                place = row - self.objectives.start[group]
+                how = (proof.parameters, proof.splits, self.anchor_node, self.bounder.anchor)
+                self.tracer.refuted_splits(SplitEvidence(batch.id[done], group, place, *how))
+            # the row says something of its own group only; should another be open, the ledger refuses
+            batch.open[done, group] = False
+            self.ledger.settle(~batch.open[done])
+            out.leaves += len(done)
+            if self.tracer is not None:
+                self.tracer.settled(batch.id[done])
+            out.closed += float(batch.volume[done].sum())
+        return np.setdiff1d(index, np.concatenate([p.index for p in proofs])) if proofs else index
+
+    def _by_programs(self, batch: OperandDomains, found: OperandBounds, still: Array) -> Array:
+        """Tries programs on subproblems whose bounds no longer rise; their points are guesses."""
+        if not len(still):
+            return still
+        said = self._programs(batch, found, still)
+        found.guesses[still] = np.where(said.known[:, None], said.points, found.guesses[still])
+        return self._close(batch, still, said.proofs)
+
+    def _programs(self, batch: OperandDomains, found: OperandBounds, index: Array) -> Leaves:
+        stop = self.budget.should_stop
+        return self.leaves.decide(found.tape, batch.splits, batch.pick, index, stop)
 
     def _falsify(
         self, batch: OperandDomains, found: OperandBounds, still: Array, lo: Array, hi: Array
@@ -264,6 +286,9 @@ class OperandSearch:
             found, self.bounder.objectives, batch.splits, batch.pick, still, self.candidates, most
         )
         possible = chosen.operand[:, 0] >= 0
+        if not possible.all() and self.leaves.usable:
+            still, chosen = self._last_leaves(batch, found, still, chosen)
+            possible = chosen.operand[:, 0] >= 0
         self.ledger.abandon(int((~possible).sum()))
         held = batch.take(still[possible])
         held.splits.beta, held.parameters = found.beta[still[possible]], found.parameters[still[possible]]
@@ -279,6 +304,21 @@ class OperandSearch:
             held = OperandDomains.concat([*children, done])
             parent = np.concatenate([parent, parent, rest])
         return held, ~gained[parent]
+
+    def _last_leaves(
+        self, batch: OperandDomains, found: OperandBounds, still: Array, chosen: OperandChoice
+    ) -> tuple[Array, OperandChoice]:
+        """Programs where no line seems to cost anything: closed, or a witness, or where one does."""
+        last = np.flatnonzero(chosen.operand[:, 0] < 0)
+        said = self._programs(batch, found, still[last])
+        self._close(batch, still[last], said.proofs)
+        chosen.operand[last, 0], chosen.point[last, 0] = said.operand, said.at
+        if self.falsifier is not None and not said.closed.all():
+            self.outcome.sat = self.falsifier.check(said.points[~said.closed])
+        keep = np.ones(len(still), dtype=bool)
+        keep[last[said.closed]] = False
+        parts = (chosen.operand, chosen.point, chosen.lower, chosen.beta)
+        return still[keep], OperandChoice(*(p[keep] for p in parts))
 
     def _children(
         self, held: OperandDomains, operand: Array, point: Array, lower: Array, beta: Array

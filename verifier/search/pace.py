@@ -10,15 +10,40 @@ try are the ones forward forms close anyway.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
+
 from bounds.methods.bounder import BoundResult, BoxBounder, Effort
 
 _DEAR = 50.0
 CHEAP = Effort(refine=False, iterations=0)
 
 
-def effort_after_root(bounder: BoxBounder, root: BoundResult) -> Effort:
-    """The effort for all boxes below the root, from what refining the root took."""
-    if not bounder.rule.forward:
-        return bounder.options.effort
-    ratio = 0.5 * root.refined / (bounder.varying + 4)
-    return bounder.options.effort if ratio <= _DEAR else CHEAP
+def effort_after_root(bounder: BoxBounder, root: BoundResult, cheaply: Callable[[], BoundResult]) -> Effort:
+    """The effort for all boxes below the root, from what refining the root took and brought.
+
+    Refining is worth its price where it closes more of the gap than the splits do that it costs. If a gap
+    shrinks with the square of the boxes' width, then closing it by the factor g takes ``g ** (v / 2)`` boxes.
+    (A generator and discriminator of five inputs, 50,000 rectifiers: refining costs 500 times a forward pass,
+    and takes the root's bound from -20 to -0.02.)
+
+    Args:
+        bounder: of the boxes.
+        root: its result, refined.
+        cheaply: bounds the root with :data:`CHEAP`.
+    """
+    dear = bounder.options.effort
+    if not bounder.rule.forward or root.tape is None:
+        return dear
+    passes = bounder.varying + 4
+    if 0.5 * root.refined <= _DEAR * passes:
+        return dear
+    worst = float(np.min(root.lower[~root.refuted], initial=0.0))
+    plain = float(np.min(cheaply().lower[~root.refuted], initial=0.0))
+    if not (worst < 0 and plain < worst):
+        return CHEAP
+    gain = math.log(plain / worst) * len(root.tape.columns) / 2
+    price = math.log(root.tape.refined_work / (bounder.plan.work * passes) + 1)
+    return dear if gain > price else CHEAP

@@ -18,11 +18,14 @@ from bounds.ball import Ball
 from bounds.domain import Domains, Objectives
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoundResult, BoxBounder, Effort, Evidence
+from bounds.methods.operand_bounder import OperandBounder
 from bounds.methods.rule import wide
 from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
 from verifier.problem import exact_array
+from verifier.search.clock import Phase, untimed
+from verifier.search.exact_leaf import ExactLeaves, fine_bounder
 from verifier.spec.model import Case
 
 # exact arithmetic: multiply-adds per box and boxes per search that we are willing to pay for
@@ -31,9 +34,16 @@ _EXACT_BOXES = 64
 # so many boxes in a row without a finite bound, in float64 neither, and only close calls are tried again
 _IN_VAIN = 16
 _CHEAP = Effort(refine=False, iterations=6)
-# optimised intermediate bounds, and the multiply-adds that may go into them (some ten seconds)
-_SHARP = Effort(iterations=20, sharpen=10)
-_SHARP_WORK = 3e11
+# the root where many inputs vary: plain intermediate bounds, then optimised ones
+_ROOT, _SHARP = Effort(iterations=20), Effort(iterations=20, sharpen=10)
+# fewer steps hardly improve anything
+_FEWEST_STEPS = 5
+# multiply-adds that plain bounds may take: a fifth of the time there is on one slow core, at most a minute;
+# and optimised ones: half of that, and some ten seconds (splits take a resnet of 14,000 rectifiers further)
+_WORK_PER_SECOND, _MOST_WORK = 3e9, 1e12
+_SHARP_SHARE, _MOST_SHARP = 0.5, 1e11
+# multiply-adds of a root's refinement that may be done again in float64, to settle its subproblems
+_FOLLOWED_WORK = 2e11
 
 
 @dataclass(slots=True)
@@ -73,21 +83,24 @@ class Settler:
         ball: Ball | None = None,
         plans: dict[str, Plan] | None = None,
         varying: int | None = None,
+        seconds: float | None = None,
     ) -> None:
         """See the class.
 
         Args:
+            seconds: the time limit, to which the root's effort is proportioned (not a clock: runs repeat).
             varying: how many inputs count as varying when the rule is chosen (None: those of the case).
         """
         self._graph, self._case, self._objectives = graph, case, objectives
         varying = varying_inputs(case) if varying is None else varying
         self._options = BounderOptions(evidence=evidence, network=network, ball=ball, varying=varying)
+        self._work = _MOST_WORK if seconds is None else min(_MOST_WORK, _WORK_PER_SECOND * seconds)
         # compiled networks, shared by the cases of one run (they depend on no property)
         self._plans = {} if plans is None else plans
         self.fast = self._bounder(FLOAT32)
         if not self.fast.rule.forward:
             # many inputs: the box will hardly be split, so the root deserves more steps
-            self._options = replace(self._options, effort=Effort(iterations=20))
+            self._options = replace(self._options, effort=replace(_ROOT, most=self._work))
             self.fast.options = self._options
         self.guide: Guide | None = None  # bounds before ``fast`` does, where there is one
         self._fine: BoxBounder | None = None
@@ -95,6 +108,7 @@ class Settler:
         self._exact_left = _EXACT_BOXES
         self._vain = 0  # boxes in a row whose infinite bound stayed infinite in float64
         self.counts = Settled()
+        self.phase: Phase = untimed
 
     @property
     def splits_operands(self) -> bool:
@@ -113,6 +127,17 @@ class Settler:
         made = BoxBounder(self._graph, self._objectives, precision, self._options, plan=plan)
         self._plans[precision.name] = made.plan
         return made
+
+    def exact_leaves(self, bounder: OperandBounder, root: Domains) -> ExactLeaves:
+        """What settles subproblems of a box that split operands."""
+        anchor, lo, hi = bounder.anchor, root.lo[0], root.hi[0]
+        if anchor.kernels.precision is FLOAT64 or anchor.refined_work > _FOLLOWED_WORK:
+            return ExactLeaves(bounder, self._objectives, None, self._options.evidence)
+
+        def fine(should_stop: Callable[[], bool]) -> OperandBounder:
+            return fine_bounder(self.fine, anchor, lo, hi, should_stop)
+
+        return ExactLeaves(bounder, self._objectives, fine, self._options.evidence)
 
     def bound(
         self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None = None
@@ -133,7 +158,8 @@ class Settler:
         """Boxes that are one point by float64 at once: only rounding stands in the way there."""
         points, others = np.flatnonzero(single), np.flatnonzero(~single)
         at = domains.take(points)
-        found = self.fine.bound(at.lo, at.hi, at.open, should_stop, effort)
+        with self.phase("settling"):
+            found = self.fine.bound(at.lo, at.hi, at.open, should_stop, effort)
         self.counts.float64 += len(points)
         evidence = [] if found.evidence is None else [(np.arange(len(points)), found.evidence)]
         if _close(found).any():
@@ -159,9 +185,11 @@ class Settler:
             if (cheap.refuted | ~domains.open).all():
                 return cheap, [] if cheap.evidence is None else [(np.arange(len(domains)), cheap.evidence)]
         result = first.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
-        if effort is None and self._may_sharpen(result, domains):
+        steps = self._sharpening(result, domains) if effort is None else 0
+        if steps:
             with suppress(Stopped):  # what is known already stands
-                result = first.bound(domains.lo, domains.hi, domains.open, should_stop, _SHARP)
+                sharp = replace(_SHARP, sharpen=steps, most=_MOST_WORK)
+                result = first.bound(domains.lo, domains.hi, domains.open, should_stop, sharp)
         evidence = [] if result.evidence is None else [(np.arange(len(domains)), result.evidence)]
         infinite = ~np.isfinite(result.lower).all(axis=1)
         unsure = _close(result) | (infinite & (self._vain < _IN_VAIN))
@@ -169,9 +197,10 @@ class Settler:
             self.fast, effort = self.fine, _CHEAP
         if unsure.any() and first is not self.fine:
             index = np.flatnonzero(unsure)
-            finer = self.fine.bound(
-                domains.lo[index], domains.hi[index], domains.open[index], should_stop, effort
-            )
+            with self.phase("settling"):
+                finer = self.fine.bound(
+                    domains.lo[index], domains.hi[index], domains.open[index], should_stop, effort
+                )
             known = np.isfinite(finer.lower).all(axis=1)
             self._vain = 0 if known.any() else self._vain + int(infinite.sum())
             taken = _merge(result, finer, index, evidence)
@@ -188,15 +217,19 @@ class Settler:
         found = self.fast.bound(at, at, domains.open, should_stop, replace(_CHEAP, iterations=0))
         return not np.isfinite(found.lower).any()
 
-    def _may_sharpen(self, result: BoundResult, domains: Domains) -> bool:
-        """Whether optimised intermediate bounds are worth their time: many inputs, boxes are hardly split.
+    def _sharpening(self, result: BoundResult, domains: Domains) -> int:
+        """Steps of optimisation for intermediate bounds, as many as are affordable; 0: not worth their time.
 
-        Certificates cannot hold their parameters yet, so a run that writes one does without.
+        They are where many inputs vary: such boxes are hardly split.
         """
-        if self.guide is not None or self.fast.rule.forward or self._options.evidence:
-            return False
-        work = 3.0 * result.refined * self.fast.plan.work * _SHARP.sharpen
-        return bool((domains.open & ~result.refuted).any()) and work <= _SHARP_WORK
+        if self.guide is not None or self.fast.rule.forward or result.tape is None:
+            return 0
+        if not (domains.open & ~result.refuted).any():
+            return 0
+        # a step costs about three passes
+        budget = min(_MOST_SHARP, _SHARP_SHARE * self._work)
+        steps = int((budget / max(result.tape.refined_work, 1.0) - 1) / 3)
+        return min(steps, _SHARP.sharpen) if steps >= _FEWEST_STEPS else 0
 
     def _ties(
         self,
@@ -220,7 +253,8 @@ class Settler:
         low, high = exact_array(self._case.lower), exact_array(self._case.upper)
         lo = np.stack([np.maximum(exact_array(domains.lo[i]), low) for i in index])
         hi = np.stack([np.minimum(exact_array(domains.hi[i]), high) for i in index])
-        exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
+        with self.phase("settling"):
+            exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
         self.counts.exact += _merge(result, exact, index, evidence)
 
 

@@ -11,6 +11,7 @@ from bounds.domain import Domains
 from bounds.graph import Array
 from bounds.methods.bounder import Evidence
 from bounds.methods.parameters import Parameters, refined_elements, tape_parameters
+from bounds.methods.row_choices import RowChoices
 from bounds.methods.splits import Splits
 from bounds.methods.tape import Tape
 
@@ -47,6 +48,15 @@ class Numbered(Protocol):
 class Tracer(Protocol):
     """Receives what happens to subproblems; ids are never reused."""
 
+    @property
+    def evidence_kept(self) -> bool:
+        """Whether evidence is wanted: bounds must then be such as a certificate can hold."""
+        ...
+
+    def settled(self, ids: Array) -> None:
+        """Nodes were settled: all of their groups are refuted."""
+        ...
+
     def refuted(self, domains: Domains, evidence: Evidence) -> None:
         """Groups were refuted on boxes (``evidence.box`` indexes ``domains``)."""
         ...
@@ -74,7 +84,10 @@ class Tracer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BoxRecord:
-    """What intermediate bounds of the nodes ``node`` used: parameters, and bits of refined elements."""
+    """What intermediate bounds of the nodes ``node`` used: parameters, and bits of refined elements.
+
+    ``rows``: parameters of single rows (their boxes are positions in ``node``), where they have any.
+    """
 
     node: Array
     slopes: Array
@@ -83,6 +96,7 @@ class BoxRecord:
     refined: Array
     refined_scalars: Array
     refined_products: Array
+    rows: RowChoices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +133,53 @@ def _packed(bits: Array) -> Array:
     return np.packbits(bits, axis=1, bitorder="little")
 
 
+class Tracers:
+    """Passes everything on to several tracers.
+
+    Args:
+        tracers: who listens.
+    """
+
+    def __init__(self, *tracers: Tracer) -> None:
+        self._tracers = tracers
+
+    @property
+    def evidence_kept(self) -> bool:
+        """Whether anyone wants evidence."""
+        return any(t.evidence_kept for t in self._tracers)
+
+    def refuted(self, domains: Domains, evidence: Evidence) -> None:
+        """To those who keep evidence."""
+        for t in self._tracers:
+            if t.evidence_kept:
+                t.refuted(domains, evidence)
+
+    def refuted_splits(self, found: SplitEvidence) -> None:
+        """To those who keep evidence."""
+        for t in self._tracers:
+            if t.evidence_kept:
+                t.refuted_splits(found)
+
+    def split(self, domains: Numbered, dim: Array, at: Array, first_child: int) -> None:
+        """To all."""
+        for t in self._tracers:
+            t.split(domains, dim, at, first_child)
+
+    def copied(self, node: int, first_child: int) -> None:
+        """To all."""
+        for t in self._tracers:
+            t.copied(node, first_child)
+
+    def settled(self, ids: Array) -> None:
+        """To all."""
+        for t in self._tracers:
+            t.settled(ids)
+
+
 class TreeTracer:
     """Keeps the whole tree and all evidence, for a certificate."""
+
+    evidence_kept = True
 
     def __init__(self) -> None:
         self.splits: list[tuple[Array, Array, Array, int]] = []
@@ -141,6 +200,7 @@ class TreeTracer:
             _packed(refined.neurons[used]),
             _packed(refined.scalars[used]),
             _packed(refined.products[used]),
+            None if evidence.box_rows is None else evidence.box_rows.of(used),
         )
         self.evidence.append(
             EvidenceRecord(
@@ -180,13 +240,16 @@ class TreeTracer:
         """Keeps the split."""
         self.splits.append((domains.id.copy(), dim.astype(np.int32), at.copy(), first_child))
 
+    def settled(self, ids: Array) -> None:
+        """Nothing to keep: evidence says it."""
+
     def copied(self, node: int, first_child: int) -> None:
         """Keeps the copy."""
         self.splits.append((np.array([node]), np.array([COPY], dtype=np.int32), np.zeros(1), first_child))
 
 
 def _no_boxes() -> BoxRecord:
-    return BoxRecord(np.zeros(0, dtype=np.int64), *(np.zeros((0, 0)) for _ in range(6)))
+    return BoxRecord(np.zeros(0, dtype=np.int64), *(np.zeros((0, 0)) for _ in range(6)), rows=None)
 
 
 def _box_of(node: int, tape: Tape) -> BoxRecord:
@@ -199,4 +262,5 @@ def _box_of(node: int, tape: Tape) -> BoxRecord:
         _packed(refined.neurons),
         _packed(refined.scalars),
         _packed(refined.products),
+        tape.rows,
     )

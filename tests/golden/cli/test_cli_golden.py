@@ -19,8 +19,9 @@ from onnx import TensorProto, helper
 from verifier.cli.main import COMMANDS, cli
 from verifier.cli.supports import CAPABILITIES
 from verifier.report.emit.json import as_dict, dumps
+from verifier.report.emit.svg import svg
 from verifier.report.emit.text import answer, talk
-from verifier.report.model import Report, Stats
+from verifier.report.model import Cell, Picture, Range, Region, Report, Sample, Stats
 from verifier.spec.model import Case, Property, Variable
 from verifier.verdict import Semantics, Status, UnknownReason, Witness
 
@@ -73,6 +74,17 @@ REPORTS = {
         STATS,
         lower_bound=-0.125,
         closed_fraction=0.75,
+        explanation=("few inputs vary", "operators after rewriting: input, linear"),
+        hardest=Region(
+            -0.125, 0.25, 0, (Range("X_1", -1.0, 0.5),), 3, ("operand 0 of node 'r', element 2 >= 0",)
+        ),
+        advice=("more time: 75% is closed after 2 s",),
+        checkpoint="run.ckpt",
+        picture=Picture(
+            (Sample(0.5, 10, 2, 0.5, -0.5), Sample(1.5, 1200, 1, 0.75, -0.125)),
+            (Cell(0, 0.0, 1.0, False, True), Cell(1, 0.0, 0.5, True, False), Cell(1, 0.5, 0.5, False, False)),
+            3,
+        ),
         version="0.1.0",
         **NAMES,
         **FILES,
@@ -91,6 +103,14 @@ def output(*args: str) -> str:
     result = CliRunner().invoke(cli, list(args), prog_name="verify", terminal_width=100)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def test_picture() -> None:
+    same_as_snapshot("report-timed-out.svg", svg(REPORTS["timed-out"]))
+
+
+def test_talk_in_full() -> None:
+    same_as_snapshot("report-timed-out-full.txt", talk(REPORTS["timed-out"], explain=True, profile=True))
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -334,7 +334,7 @@ def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 # ------------------------------------------------------------------ mutations
 JSON_CHANGES: list[tuple[tuple[Any, ...], Any]] = [
-    (("format",), "other"), (("version",), 1), (("version",), 4), (("version",), True), (("verdict",), "sat"),
+    (("format",), "other"), (("version",), 1), (("version",), 5), (("version",), True), (("verdict",), "sat"),
     (("verdict",), "unknown"), (("semantics",), "nominal"), (("models",), []),
     (("models", 0, "sha256"), "0" * 64), (("models", 0), "x"), (("property", "sha256"), "0" * 64),
     (("property", "language"), "vnnlib-2"), (("property",), {}), (("relus", 0, "size"), 5),

@@ -85,6 +85,8 @@ def test_json_report_is_written(
         ("--timeout", "soon", "number of seconds"),
         ("--memory", "2X", "size such as 2G"),
         ("--memory", "10", "smallest value"),
+        ("--memory", "0", "smallest value"),
+        ("--memory", "-1G", "size such as 2G"),
         ("--seed", "-1", "smallest value"),
         ("--max-domains", "0", "smallest value"),
         ("--max-domains", "1.5", "whole number"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from verifier.report.emit.assignment import input_values
 from verifier.report.emit.decimals import decimal
-from verifier.report.model import Report
+from verifier.report.model import Region, Report
 from verifier.spec.model import Property
 from verifier.verdict import UnknownReason, Witness
 
@@ -31,7 +31,12 @@ def as_dict(report: Report, spec: Property | None = None) -> dict[str, Any]:
         "certificate": report.certificate or None,
         "lower_bound": _finite(report.lower_bound),
         "closed_fraction": report.closed_fraction,
+        "hardest_region": None if report.hardest is None else _region(report.hardest),
+        "advice": list(report.advice),
         "strategy": report.strategy,
+        "explanation": list(report.explanation),
+        "resumed": report.resumed or None,
+        "checkpoint": report.checkpoint or None,
         "stats": {
             "seconds": report.stats.seconds,
             "domains": report.stats.domains,
@@ -64,6 +69,19 @@ def _witness(report: Report, witness: Witness, spec: Property | None) -> dict[st
         "inputs": _named(report.input_names, "X", input_values(witness, spec)),
         "outputs": _named(report.output_names, "Y", [decimal(v) for v in witness.y]),
         "versions": dict(witness.versions),
+    }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    return {
+        "case": region.case,
+        "lower_bound": _finite(region.bound),
+        "share": region.share,
+        "ranges": [
+            {"name": r.name, "lower": _finite(r.lower), "upper": _finite(r.upper)} for r in region.ranges
+        ],
+        "more_inputs": region.hidden,
+        "splits": list(region.splits),
     }
 
 

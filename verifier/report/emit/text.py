@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verifier.report.emit.assignment import assignment
-from verifier.report.model import Report
+from verifier.report.model import Region, Report
 from verifier.spec.model import Property
 from verifier.verdict import Status, UnknownReason
 
@@ -14,12 +14,26 @@ def answer(report: Report, spec: Property | None = None) -> str:
     return f"{report.status.value}\n{values}\n" if values else f"{report.status.value}\n"
 
 
-def talk(report: Report) -> str:
-    """Standard error of a run: why, how, how much; one fact a line."""
+def talk(report: Report, *, explain: bool = False, profile: bool = False) -> str:
+    """Standard error of a run: why, how, how much; one fact a line.
+
+    Args:
+        report: the report.
+        explain: why this strategy, in several lines.
+        profile: the time of every phase, a line each.
+    """
     lines = list(_reasons(report))
     if report.strategy:
         lines.append(f"strategy: {report.strategy}")
+    if explain:
+        lines.extend(f"  {line}" for line in report.explanation)
     lines.append(_counters(report))
+    if profile:
+        lines.extend(f"  {name:<12}{seconds:9.3f} s" for name, seconds in report.stats.phases.items())
+    if report.resumed:
+        lines.append(f"resumed from: {report.resumed}")
+    if report.checkpoint:
+        lines.append(f"checkpoint: {report.checkpoint}")
     if report.certificate:
         lines.append(f"certificate: {report.certificate}")
     lines.extend(f"note: {note}" for note in report.notes)
@@ -37,6 +51,19 @@ def _reasons(report: Report) -> list[str]:
         lines.append(f"undecided: {report.reason.value}")
     bound = "" if report.lower_bound is None else f", worst open lower bound {report.lower_bound:.6g}"
     lines.append(f"proved so far: {report.closed_fraction:.2%} of the search{bound}")
+    if report.hardest is not None:
+        lines += _region(report.hardest)
+    lines.extend(f"what would help: {line}" for line in report.advice)
+    return lines
+
+
+def _region(region: Region) -> list[str]:
+    bound = "no bound" if region.bound is None else f"lower bound {region.bound:.6g}"
+    lines = [f"hardest region: {bound}, {region.share:.3g} of the whole, in input box {region.case}"]
+    lines.extend(f"  {r.name} in [{r.lower:.9g}, {r.upper:.9g}]" for r in region.ranges)
+    if region.hidden:
+        lines.append(f"  and {region.hidden} more inputs, which vary less")
+    lines.extend(f"  {split}" for split in region.splits)
     return lines
 
 

@@ -11,6 +11,7 @@ from bounds.domain import Domains, Objectives
 from bounds.graph import Array
 from bounds.plan import Plan
 from verifier.conclude import Sat
+from verifier.search.clock import Phase, untimed
 from verifier.search.falsify.points import Descent
 
 Confirm = Callable[[Array], Sat | None]
@@ -24,6 +25,12 @@ _JUDGED = 16  # candidates a call evaluates in float64
 _FEW = 8  # points that cost about as much as one
 
 
+def nearly_zero(values: Array) -> float:
+    """What counts as nearly zero among such values: the original model rounds differently."""
+    finite = values[np.isfinite(values)]
+    return 4e-7 * float(np.abs(finite).max()) if len(finite) else 0.0
+
+
 class Falsifier:
     """Looks for counterexamples of one set of objectives and hands them to ``confirm``.
 
@@ -34,9 +41,10 @@ class Falsifier:
         seed: of the random starts.
         ball: candidates must lie in it as well as in their box.
         should_stop: polled between steps of descent.
+        phase: told when it is at work.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, all but a few with defaults
         self,
         plan: Plan,
         fine: Callable[[], Plan],
@@ -46,7 +54,9 @@ class Falsifier:
         *,
         ball: Ball | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        phase: Phase = untimed,
     ) -> None:
+        self._phase = phase
         self.descent = Descent(plan, objectives, ball, should_stop)
         self._fine_plan = fine
         self._fine: Descent | None = None
@@ -79,12 +89,16 @@ class Falsifier:
 
     def check(self, x: Array) -> Sat | None:
         """Confirms the points that violate in ordinary arithmetic, the clearest first."""
+        with self._phase("attack"):
+            return self._check(x)
+
+    def _check(self, x: Array) -> Sat | None:
         if self._ball is not None:
             x = self._ball.project(x)
         values = self._values(x)
         for i in np.argsort(values)[:4]:
             # a little above zero is worth a try: the original model rounds differently
-            if not values[i] <= self._near(values):
+            if not values[i] <= nearly_zero(values):
                 break
             key = x[i].tobytes()
             if key in self._tried:
@@ -109,10 +123,6 @@ class Falsifier:
             values[near] = np.fmin(values[near], self._fine.groups(self._fine.values(x[near])).min(axis=1))
         return values
 
-    def _near(self, values: Array) -> float:
-        finite = values[np.isfinite(values)]
-        return 4e-7 * float(np.abs(finite).max()) if len(finite) else 0.0
-
     def descend(self, lo: Array, hi: Array, guess: Array | None = None) -> Sat | None:
         """Descent from random points of the root box, restarts spread over the disjuncts."""
         groups = self.descent.objectives.groups
@@ -123,7 +133,7 @@ class Falsifier:
             x[1] = guess
         target = np.arange(count) % groups
         los, his = np.broadcast_to(lo, x.shape), np.broadcast_to(hi, x.shape)
-        return self.check(self.descent.improve(x, los, his, target, _STEPS))
+        return self.check(self._improve(x, los, his, target, _STEPS))
 
     def leaves(self, domains: Domains, guesses: Array, lower: Array) -> Sat | None:
         """The linear bounds' own minimisers in open boxes, then descent inside the worst boxes.
@@ -143,4 +153,8 @@ class Falsifier:
         lo, hi = domains.lo[pick], domains.hi[pick]
         start = np.concatenate([guesses[pick], lo + self.random.random(lo.shape) * (hi - lo)])
         lo, hi, target = np.tile(lo, (2, 1)), np.tile(hi, (2, 1)), np.tile(target, 2)
-        return self.check(self.descent.improve(start, lo, hi, target, _LEAF_STEPS))
+        return self.check(self._improve(start, lo, hi, target, _LEAF_STEPS))
+
+    def _improve(self, x: Array, lo: Array, hi: Array, target: Array, steps: int) -> Array:
+        with self._phase("attack"):
+            return self.descent.improve(x, lo, hi, target, steps)

@@ -1,0 +1,129 @@
+"""Going on with a search that a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bounds.domain import Domains
+from bounds.errors import BadInput
+from bounds.graph import Array
+from bounds.methods.tape import Stopped
+from verifier.problem import Problem
+from verifier.search.checkpoint import Part, State
+from verifier.search.frontier import Frontier
+from verifier.search.loop import Search
+from verifier.search.operand_search import OperandDomains, operand_tape
+from verifier.search.outcome import Outcome
+from verifier.verdict import Semantics
+
+_AGAIN = "run again without --resume"
+
+
+def query_of(problem: Problem, semantics: Semantics) -> dict[str, str]:
+    """What a checkpoint is about, for comparison."""
+    prop = problem.property
+    return {
+        "model": ", ".join(f"{name} {m.sha256}".strip() for name, m in problem.models.items()),
+        "property": prop.sha256 or prop.text,
+        "semantics": semantics.value,
+    }
+
+
+def check_query(state: State, problem: Problem, semantics: Semantics) -> None:
+    """Refuses a checkpoint of another query.
+
+    Raises:
+        BadInput: it names what differs.
+    """
+    now = query_of(problem, semantics)
+    for what, value in now.items():
+        before = state.query.get(what)
+        if before != value:
+            shown = f"{str(before)[:80]}, now {value[:80]}"
+            raise BadInput(f"{state.source}: was made for another {what} ({shown}); {_AGAIN}")
+    boxes = len(problem.property.cases)
+    if state.cases != boxes:
+        raise BadInput(f"{state.source}: was made for {state.cases} input boxes, now {boxes}; {_AGAIN}")
+
+
+def go_on(search: Search, part: Part, lo: Array, hi: Array) -> Outcome:
+    """Continues the search of one case, whose box is ``lo, hi: d``.
+
+    Soundness: every subproblem is bounded anew. That they cover what was not settled is the checkpoint's
+    claim; see :mod:`verifier.search.checkpoint`.
+
+    Raises:
+        BadInput: the subproblems do not fit the case.
+    """
+    _check(search, part, lo, hi)
+    search.outcome.closed = part.closed
+    if not part.operands:
+        return search.run(lo, hi, part.case, part.left)
+    groups = search.settler.fast.objectives.groups
+    one = np.ones(1)
+    root = Domains(lo[None], hi[None], np.array([part.case]), np.ones((1, groups), dtype=bool), -one, one)
+    try:
+        result, _ = search.settler.bound(root, search.budget.should_stop, None)
+    except Stopped:
+        search.outcome.reason = search.budget.exhausted(0, 0)
+        return _unchanged(search, part)
+    tape = operand_tape(result.tape, search.settler.fast.plan)
+    if tape is None:  # it was there when the checkpoint was made: another machine, or other options
+        raise BadInput(f"input box {part.case} cannot be searched as the checkpoint did; {_AGAIN}")
+    inner = search.operands(tape, root)
+    inner.anchor_node = part.left.anchor_node
+    levels: list[Frontier[OperandDomains]] = [*part.left.levels]
+    for i, level in enumerate(levels):
+        batch = level.all()
+        if batch is not None and batch.parameters.shape[1] != inner.bounder.parameters:
+            batch.parameters = inner.bounder.first_parameters(len(batch))
+            levels[i] = Frontier(batch)
+    inner.go_on(lo, hi, levels, part.left.block)
+    search.settler.counts.float64 += inner.leaves.settled
+    search.next_id = inner.next_id
+    return search.finish()
+
+
+def _unchanged(search: Search, part: Part) -> Outcome:
+    """The outcome of a search that was stopped before it could begin: all is as it was."""
+    out = search.outcome
+    out.left = part.left
+    out.worst = part.worst
+    return out
+
+
+def _check(search: Search, part: Part, lo: Array, hi: Array) -> None:
+    """Refuses subproblems that cannot be of this case."""
+    objectives = search.settler.fast.objectives
+    for level in part.left.levels:
+        batch: Any = level.all()
+        if batch is None:
+            continue
+        fits = batch.open.shape[1] == objectives.groups
+        if part.operands:
+            fits = fits and _operands_fit(search, batch)
+        else:
+            fits = fits and batch.lo.shape[1] == batch.hi.shape[1] == len(lo)
+            inside = fits and bool(np.all((batch.lo >= lo) & (batch.lo <= batch.hi) & (batch.hi <= hi)))
+            fits = inside and part.left.effort is not None
+        if not fits:
+            raise BadInput(f"the checkpoint's subproblems do not fit input box {part.case}; {_AGAIN}")
+
+
+def _operands_fit(search: Search, batch: OperandDomains) -> bool:
+    objectives, plan = search.settler.fast.objectives, search.settler.fast.plan
+    total = sum(o.size for o in plan.operands)
+    if not bool(((batch.pick >= 0) & (batch.pick < objectives.rows)).all()):
+        return False
+    own = np.zeros_like(batch.open)
+    own[np.arange(len(batch)), objectives.group_of_row[batch.pick]] = True
+    splits = batch.splits
+    return (
+        bool((batch.open <= own).all())
+        and bool(((splits.operand >= -1) & (splits.operand < total)).all())
+        and bool(np.isin(splits.side, (-1, 0, 1)).all())
+        and bool((np.isin(splits.side, (-1, 1)) | (splits.operand < 0)).all())
+        and bool(np.isfinite(splits.point).all() and np.isfinite(splits.beta).all())
+    )
