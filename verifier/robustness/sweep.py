@@ -9,7 +9,7 @@ import numpy as np
 from bounds.ball import Ball
 from bounds.graph import Array, Graph
 from bounds.methods.bounder import BounderOptions, BoxBounder, Effort
-from bounds.methods.rule import Stopped
+from bounds.methods.tape import Stopped
 from bounds.numerics import FLOAT32, NetworkRounding
 from bounds.plan import Plan
 from verifier.robustness.points import Clip, margin_objectives
