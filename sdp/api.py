@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,7 @@ def lipschitz(
         found, name, notes = [Certified(structured_product(graph, ranges))], PRODUCT, [f"{PRODUCT}: {error}"]
         count, layout = sum(n.size for n in graph.nodes if n.op in NONLINEAR), None
     else:
-        count, layout = chain.elements, elements_of(original, prepared, chain) if rows is None else None
+        count, layout = chain.elements, elements_of(original, prepared, chain)
         chain = chain if rows is None else chain.with_outputs(rows)
         found, name, notes = _solve(chain, pair, method, start + effort.seconds)
     if any(np.isinf(ends).any() for n in graph.scalars for ends in ranges.get(n.inputs[0], (np.inf,))):
@@ -116,6 +116,8 @@ def lipschitz(
         region is not None,
         tuple(notes),
         layout,
+        region,
+        rows,
     )
 
 
@@ -149,23 +151,24 @@ def _checked_rows(rows: Array, outputs: int) -> Array:
 
 
 def _solve(chain: Chain, pair: Pair, method: str, end: float) -> tuple[list[Certified], str, list[str]]:
-    def should_stop() -> bool:
-        return time.monotonic() > end
-
     count = chain.outputs
     if pair.by_row:
         chains = [Chain(chain.x, chain.steps, chain.c.rows(np.array([i]))) for i in range(count)]
-        problems = [Problem(c, np.ones(1), pair.inputs, should_stop) for c in chains]
+        problems = [Problem(c, np.ones(1), pair.inputs) for c in chains]
     else:
         # |y|_1^2 <= m |y|_2^2
         weight = float(count) if pair.outputs is Norm.ONE else 1.0
-        problems = [Problem(chain, np.full(count, weight), pair.inputs, should_stop)]
+        problems = [Problem(chain, np.full(count, weight), pair.inputs)]
     notes: list[str] = []
     if method == AUTO and problems:
         method, why = choose(problems[0])
         notes.append(f"{method}: {why}")
     found: list[Certified] = []
-    for problem in problems:
+    begun, total = time.monotonic(), len(problems)
+    for i, problem in enumerate(problems):
+        # what is left is shared evenly
+        share = begun + (end - begun) * (i + 1) / total
+        problem = replace(problem, should_stop=lambda share=share: time.monotonic() > share)
         try:
             found.append(solve(problem, method))
         except Infeasible:

@@ -27,7 +27,7 @@ from sdp.chain import Chain, Infeasible, Multipliers, Step
 from sdp.matrices import Matrix
 from sdp.objective import Norm
 
-TRIES = 8  # each with a margin 8 times the last one's
+TRIES = 14  # each with a margin 8 times the last one's
 GROW = 8.0
 ROUND_UP = 1 + 2.0**-50
 # coordinates of a smaller share are scaled like this one: rounding may make their entries negative

@@ -22,7 +22,7 @@ from sdp.chain import Chain, Step
 from sdp.cut import NONLINEAR, Levels, cut
 from sdp.matrices import FLOOR, Matrix
 from sdp.prepare import prepare
-from sdp.slopes import slope_range
+from sdp.slopes import chord_range, slope_range
 
 LARGEST = 1 << 24  # entries of one matrix
 
@@ -40,19 +40,21 @@ class _Elements:
     beta: Array
 
 
-def read_chain(graph: Graph, ranges: Ranges | None = None) -> Chain:
+def read_chain(graph: Graph, ranges: Ranges | None = None, centre: Ranges | None = None) -> Chain:
     """The network's increments.
 
     Args:
         graph: prepared (:func:`sdp.prepare.prepare`).
         ranges: intervals of nodes on a region; without them the bound is global.
+        centre: enclosures of the same nodes at one point of it; the bound then holds for pairs of which that
+            point is one.
 
     Raises:
         ModelUnsupported: an operator has no bounded slope; the message names the node.
         LimitExceeded: a matrix would be too large (convolutions: see :mod:`sdp.spectral`).
     """
     levels = cut(graph)
-    reader = _Reader(graph, ranges or {})
+    reader = _Reader(graph, ranges or {}, centre or {})
     inputs = tuple(n.id for n in graph.nodes if n.op is Op.INPUT)
     x = reader.between(inputs, levels.states[0], {})
     steps = [reader.step(levels, k) for k in range(len(levels.nonlinear))]
@@ -66,8 +68,8 @@ def chain_of(graph: Graph) -> Chain:
 
 
 class _Reader:
-    def __init__(self, graph: Graph, ranges: Ranges) -> None:
-        self.graph, self.ranges = graph, ranges
+    def __init__(self, graph: Graph, ranges: Ranges, centre: Ranges) -> None:
+        self.graph, self.ranges, self.centre = graph, ranges, centre
         self.kernels = NumpyKernels(FLOAT64)
 
     def step(self, levels: Levels, k: int) -> Step:
@@ -103,6 +105,8 @@ class _Reader:
             operand = node.inputs[0]
             infinite = np.full(node.size, np.inf)
             lo, hi = self.ranges.get(operand, (-infinite, infinite))
+            if operand in self.centre:
+                return [_Elements(operand, node.id, *chord_range(node, lo, hi, self.centre[operand]))]
             return [_Elements(operand, node.id, *slope_range(node, lo, hi))]
         left, right = node.inputs
         if left not in self.ranges or right not in self.ranges:

@@ -133,8 +133,13 @@ def choose(problem: Problem) -> tuple[str, str]:
     return "first-order", f"{count} elements and {own} inputs are too many for one Newton system"
 
 
-def solve(problem: Problem, method: str) -> Certified:
+def solve(problem: Problem, method: str, wanted: float = math.inf) -> Certified:
     """Runs one method and proves its bound; falls back to the closed form if that proves nothing better.
+
+    Args:
+        problem: see there.
+        method: a row of ``METHODS``, or the product.
+        wanted: larger bounds are of no use; proving them may be left out (the bound is then infinite).
 
     Raises:
         Infeasible: not even the closed form can be proved.
@@ -142,6 +147,8 @@ def solve(problem: Problem, method: str) -> Certified:
     if method == PRODUCT:
         return Certified(product(problem))
     found = METHODS[method](problem)
+    if wanted < math.inf and problem.norm is not Norm.INF and problem.value(found.multipliers) > wanted**2:
+        return Certified(math.inf)
     fallback: Proof | None = None
     try:
         proof = repaired(problem.chain, found.multipliers, problem.weights, problem.norm, found.diagonal)

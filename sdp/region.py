@@ -56,10 +56,19 @@ def ranges_on(graph: Graph, region: Region) -> Ranges:
 
     Soundness: that of :func:`bounds.methods.rule.relax_boxes` in float64, over the reals.
     """
+    rule = Rule(forward=graph.input_size <= FORWARD_INPUTS, ball=region.ball)
+    return _operands(graph, region.lo, region.hi, rule)
+
+
+def point_ranges(graph: Graph, x: Array) -> Ranges:
+    """Enclosures of the same operands at one point (``inputs``)."""
+    return _operands(graph, x, x, Rule(forward=False, refine=False))
+
+
+def _operands(graph: Graph, lo: Array, hi: Array, rule: Rule) -> Ranges:
     plan = compile_plan(graph, NumpyKernels(FLOAT64))
-    rule = Rule(forward=plan.input_size <= FORWARD_INPUTS, ball=region.ball)
     with np.errstate(all="ignore"):
-        tape = relax_boxes(plan, region.lo[None], region.hi[None], rule)
+        tape = relax_boxes(plan, lo[None], hi[None], rule)
     found: dict[int, tuple[Array, Array]] = {}
     nodes = [n for n in graph.nodes if n.op in NONLINEAR]
     for node, relaxation in zip(nodes, tape.relaxations, strict=True):

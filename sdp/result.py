@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bounds.graph import Array, Graph
 from sdp.chain import Chain
 from sdp.prepare import Prepared
+from sdp.region import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class LipschitzBound:
         local: whether the bound is for a region.
         notes: remarks for people.
         layout: where the multipliers belong in the model, for certificates.
+        region, combinations: those asked for.
     """
 
     upper: float
@@ -92,6 +94,8 @@ class LipschitzBound:
     local: bool = False
     notes: tuple[str, ...] = field(default=())
     layout: Layout | None = None
+    region: Region | None = None
+    combinations: Array | None = None
 
     @property
     def multipliers(self) -> tuple[tuple[Array, ...], ...]:

@@ -59,6 +59,32 @@ def slope_range(node: Node, lo: Array, hi: Array) -> tuple[Array, Array]:
     return alpha[back], beta[back]
 
 
+def chord_range(node: Node, lo: Array, hi: Array, centre: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Slopes of chords from one point of the operand, to any of the interval: as :func:`slope_range`.
+
+    Args:
+        node: the step.
+        lo, hi: ``n``, the operand's range, finite where it matters.
+        centre: ``n`` twice, an enclosure of the operand's value at the one point.
+
+    Soundness: a rectifier's chord from ``c > 0`` has slope 1 to points above zero and ``c / (c - v)`` to
+    points v below, which grows with c and with v; from ``c < 0`` it has slope 0, or ``v / (v - c)``, which
+    grows with v and with c. Elsewhere every chord's slope is one of :func:`slope_range`.
+    """
+    alpha, beta = slope_range(node, lo, hi)
+    if node.op is not Op.RELU:
+        return alpha, beta
+    below, above = centre
+    with np.errstate(all="ignore"):
+        active = (below > 0) & (lo < 0) & (lo > -np.inf)
+        least = below / (below - lo) * (1 - 2.0**-50)  # pays for three roundings
+        alpha = np.where(active & (least > 0), least, alpha)
+        inactive = (above < 0) & (hi > 0) & (hi < np.inf)
+        most = hi / (hi - above) * (1 + 2.0**-50)
+        beta = np.where(inactive & (most < 1), most, beta)
+    return alpha, beta
+
+
 def _derivative_range(expression: Expr, lo: Array, hi: Array) -> tuple[Array, Array]:
     least, most = np.full(len(lo), np.inf), np.full(len(lo), -np.inf)
     for piece, slope in _pieces(expression):

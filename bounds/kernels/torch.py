@@ -187,6 +187,10 @@ class TorchKernels:
         g = geometry
         images = x.reshape(len(x) * g.n, g.c, g.h, g.w)
         top, left, bottom, right = g.pads
+        if not self.precision.u and g.pads == (top, left, top, left) and _fits(g):
+            padding = (top, left)
+            y = functional.conv2d(images, weight, None, g.strides, padding, g.dilations, g.groups)
+            return y.reshape(len(x), -1)
         padded = functional.pad(images, (left, right, top, bottom))
         run = _direct_conv if self._may_call_library(weight, g) else _tap_conv
         return run(padded, weight, g).reshape(len(x), -1)
@@ -194,6 +198,13 @@ class TorchKernels:
     def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
         g = geometry
         features = a.reshape(len(a) * g.n, g.o, g.p, g.q)
+        more = None if self.precision.u else _output_padding(g)
+        if more is not None:
+            padding = (g.pads[0], g.pads[1])
+            x = functional.conv_transpose2d(
+                features, weight, None, g.strides, padding, more, g.groups, g.dilations
+            )
+            return x.reshape(len(a), -1)
         run = _direct_adjoint if self._may_call_library(weight, g) else _tap_adjoint
         image = run(features, weight, g)
         top, left = g.pads[0], g.pads[1]
@@ -276,6 +287,17 @@ def _direct_adjoint(features: Any, weight: Any, g: ConvGeometry) -> Any:
     )
     height, width = g.padded
     return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
+def _output_padding(g: ConvGeometry) -> tuple[int, int] | None:
+    """What the library's transposed convolution must add to arrive at the image, if it can."""
+    top, left, bottom, right = g.pads
+    if (top, left) != (bottom, right) or not _fits(g):
+        return None
+    sizes = zip((g.h, g.w), (g.p, g.q), g.strides, (top, left), _extent(g), strict=True)
+    y, x = (n - ((p - 1) * s - 2 * pad + e) for n, p, s, pad, e in sizes)
+    most = [max(s, d) for s, d in zip(g.strides, g.dilations, strict=True)]
+    return (y, x) if 0 <= y < most[0] and 0 <= x < most[1] else None
 
 
 def _per_tap(weight: Any, g: ConvGeometry) -> Any:

@@ -8,8 +8,8 @@ arithmetic up to unaccounted rounding. They steer an optimiser and **prove nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,14 @@ from torch import Tensor
 from bounds.errors import ModelUnsupported
 from bounds.graph import Graph, Node, Op
 from bounds.kernels.torch import TorchKernels
+from bounds.methods import nominal
 from bounds.methods.backward import Rows, backward, concretize
 from bounds.methods.rule import Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import FLOAT32, Precision
 from bounds.ops.base import AffineMap
 from bounds.ops.table import AFFINE
-from bounds.plan import AffineStep, Plan, compile_plan, evaluate
+from bounds.plan import AffineStep, Plan, ScalarStep, compile_plan
 
 _TRAINED = {
     Op.LINEAR: ("weight", "bias"),
@@ -33,6 +34,41 @@ _TRAINED = {
     Op.CONV_TRANSPOSE: ("weight", "bias"),
     Op.SCALE: ("scale", "shift"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LastLayer:
+    """Intervals up to the last affine step, which rows are multiplied with first (last-layer elision)."""
+
+    plan: Plan
+    found: nominal.Intervals
+
+    def lower(self, c: Tensor) -> Tensor:
+        """``D S``: lower bounds of rows ``c: D S outputs``."""
+        value, radius = self.parts(c)
+        return value - radius
+
+    def parts(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre and radius ``D S`` of what rows ``c: D S outputs`` can be."""
+        plan = self.plan
+        if not _ends_affine(plan):
+            at: dict[int, Tensor] = {}
+            for slot, part in zip(plan.outputs, c.split(plan.output_sizes, dim=2), strict=True):
+                at[slot] = at[slot] + part if slot in at else part
+            return nominal.centre_and_radius(self.found, at, c.new_zeros(c.shape[:2]))
+        last = plan.steps[-1]
+        assert isinstance(last, AffineStep)
+        const = c.new_zeros(c.shape[:2]) if last.map.bias is None else c @ last.map.bias
+        parts = last.map.adjoint(c.reshape(-1, c.shape[2]))
+        shaped = {s: p.reshape(*c.shape[:2], -1) for s, p in zip(last.sources, parts, strict=True)}
+        return nominal.centre_and_radius(self.found, shaped, const)
+
+
+def _ends_affine(plan: Plan) -> bool:
+    """Whether the output is that of the last step, an affine one with distinct operands."""
+    last = plan.steps[-1]
+    single = isinstance(last, AffineStep) and len(set(last.sources)) == len(last.sources)
+    return single and plan.outputs == (last.slot,) and plan.fanout[last.slot] == 1
 
 
 class TrainableNetwork:
@@ -64,13 +100,10 @@ class TrainableNetwork:
         )
         self.parameters: dict[str, Tensor] = {}
         self._plan = compile_plan(graph, self.kernels)
-        for node in graph.scalars:
-            raise ModelUnsupported(
-                str(node.params["function"]),
-                node.source,
-                "its bounds have no gradients yet; train with rectifiers",
-            )
-        nodes = [n for n in graph.nodes if n.op not in (Op.INPUT, Op.RELU, Op.MUL, Op.RESHAPE)]
+        for node in graph.products:
+            raise ModelUnsupported("Mul", node.source, "products of two tensors have no trained bounds yet")
+        still = (Op.INPUT, Op.RELU, Op.SCALAR, Op.RESHAPE)
+        nodes = [n for n in graph.nodes if n.op not in still]
         steps = [s for s in self._plan.steps if isinstance(s, AffineStep)]
         self._maps = {
             step.slot: (node, AFFINE[node.op](node, graph, self.kernels))
@@ -91,22 +124,45 @@ class TrainableNetwork:
 
     def evaluate(self, x: Tensor) -> Tensor:
         """``D outputs`` for points ``D d``."""
-        return evaluate(self.plan(), self.kernels.array(x))
+        return nominal.points(self.plan(), self.kernels.array(x))
 
-    def interval_bounds(self, lo: Tensor, hi: Tensor, c: Tensor, d: Tensor | None = None) -> Tensor:
+    def interval_bounds(
+        self, lo: Tensor, hi: Tensor, c: Tensor, d: Tensor | None = None, *, merge: bool = False
+    ) -> Tensor:
         """Lower bounds ``D S`` of ``c y + d`` over boxes, by interval arithmetic alone.
 
         Args:
             lo, hi: ``D inputs``.
             c: ``S outputs`` or, one set of rows per box, ``D S outputs``.
             d: ``S`` or ``D S``; zero if left out.
+            merge: multiply the rows with the affine step before the output first (last-layer elision):
+                tighter.
         """
-        tape = self._tape(lo, hi, refine=False)
-        low = torch.cat([tape.outputs[s][0] for s in tape.plan.outputs], dim=1)
-        high = torch.cat([tape.outputs[s][1] for s in tape.plan.outputs], dim=1)
-        c, d = self._objectives(tape, c, d)
+        if merge:
+            return self._merged_bounds(lo, hi, c, d)
+        low, high = self.output_intervals(lo, hi)
+        c, d = self._objectives(len(low), c, d)
         value = c.clamp(min=0) @ low[:, :, None] + c.clamp(max=0) @ high[:, :, None]
         return value[:, :, 0] + d
+
+    def _merged_bounds(self, lo: Tensor, hi: Tensor, c: Tensor, d: Tensor | None) -> Tensor:
+        plan, k = self.plan(), self.kernels
+        found = nominal.intervals(plan, k.array(lo), k.array(hi), len(plan.steps) - _ends_affine(plan))
+        c, d = self._objectives(len(lo), c, d)
+        return LastLayer(plan, found).lower(c) + d
+
+    def hidden_intervals(self, lo: Tensor, hi: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Intervals of the operands of every nonlinear step, in order."""
+        plan = self.plan()
+        found = nominal.intervals(plan, self.kernels.array(lo), self.kernels.array(hi))
+        return [found.ends(s) for step in plan.nonlinear for s in step.sources]
+
+    def output_intervals(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+        """``D outputs`` twice: intervals of the outputs over boxes ``D inputs``, by interval arithmetic."""
+        plan = self.plan()
+        found = nominal.intervals(plan, self.kernels.array(lo), self.kernels.array(hi))
+        ends = [found.ends(s) for s in plan.outputs]
+        return torch.cat([e[0] for e in ends], dim=1), torch.cat([e[1] for e in ends], dim=1)
 
     def linear_bounds(
         self,
@@ -126,8 +182,14 @@ class TrainableNetwork:
                 several times cheaper.
             slopes: per rectifier lower slopes ``D*S n`` in [0, 1] to use in the last pass (box-major).
         """
+        if not refine and slopes is None:
+            return self.mixed_bounds(lo, hi, c, d)
+        if any(isinstance(s, ScalarStep) for s in self._plan.steps):
+            raise ModelUnsupported(
+                "scalar function", "", "refined bounds have no gradients in it; use refine=False"
+            )
         tape = self._tape(lo, hi, refine=refine)
-        c, d = self._objectives(tape, c, d)
+        c, d = self._objectives(len(tape), c, d)
         boxes, count = d.shape
         k = self.kernels
         rows = Rows({}, d.reshape(-1), k.zeros(boxes * count), k.array(np.repeat(np.arange(boxes), count)))
@@ -140,13 +202,40 @@ class TrainableNetwork:
         a = backward(tape, rows, len(tape.plan.steps), choices)
         return concretize(tape, a, rows).reshape(boxes, count)
 
+    def mixed_bounds(
+        self,
+        lo: Tensor,
+        hi: Tensor,
+        c: Tensor | Callable[[LastLayer], tuple[Tensor, Tensor]],
+        d: Tensor | None = None,
+    ) -> Tensor:
+        """Lower bounds ``D S`` by a backward pass over interval bounds (CROWN-IBP).
+
+        Args:
+            lo, hi: ``D inputs``.
+            c, d: as elsewhere; ``c`` may be a function that makes ``(c, d)``, ``D S outputs`` and ``D S``,
+                from what intervals say (loss fusion needs that before it knows its rows).
+        """
+        k, plan = self.kernels, self.plan()
+        # outputs' own intervals are not needed: rows start there
+        last = len(plan.steps) - _ends_affine(plan)
+        found = nominal.intervals(plan, k.array(lo), k.array(hi), last)
+        if callable(c):
+            c, d = c(LastLayer(plan, found))
+        c, d = self._objectives(len(lo), c, d)
+        at: dict[int, Tensor] = {}
+        for slot, part in zip(plan.outputs, c.split(plan.output_sizes, dim=2), strict=True):
+            at[slot] = at[slot] + part if slot in at else part
+        rows, const = nominal.backward(plan, found, at, d)
+        return nominal.concretize(found, rows, const)
+
     def _tape(self, lo: Tensor, hi: Tensor, *, refine: bool) -> Tape:
         k = self.kernels
         return relax_boxes(self.plan(), k.array(lo), k.array(hi), Rule(forward=False, refine=refine))
 
-    def _objectives(self, tape: Tape, c: Tensor, d: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _objectives(self, boxes: int, c: Tensor, d: Tensor | None) -> tuple[Tensor, Tensor]:
         c = self.kernels.array(c)
-        c = c.expand(len(tape), *c.shape[-2:])
+        c = c.expand(boxes, *c.shape[-2:])
         if d is None:
             return c, self.kernels.zeros(*c.shape[:2])
         return c, self.kernels.array(d).expand(*c.shape[:2])

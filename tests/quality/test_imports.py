@@ -18,6 +18,7 @@ TORCH_AT_TOP = {
     "bounds/kernels/torch.py",
     "bounds/io/torch_module.py",
     "bounds/methods/differentiable.py",
+    "bounds/methods/nominal.py",
     "bounds/methods/torch_graph.py",
 }
 HEAVY = ("torch", "cvxpy", "sklearn", "scipy")

@@ -1,14 +1,8 @@
 """Re-proves a Lipschitz certificate: multipliers in, a bound out, or a rejection.
 
-Backwards through the levels, ``s' Q s`` bounds what a difference s of two runs can still become. For slopes
-in [0, 1] and any ``lam >= 0``, ``2 w' diag(lam) (v - w) >= 0``; so Q' is a bound in front of a level if
-
-    [Q' 0; 0 0] - H' Q H + [0, -D' L; -L D, 2 L] >= 0,    L = diag(lam).
-
-Q' is guessed (a Schur complement plus a margin) and the inequality then proved: a symmetric matrix is
-positive semidefinite if it is ``R R' + diag(c) + E`` and every absolute row sum of E is at most c
-(Gershgorin). E holds all that was rounded or is not known exactly. Shares no code with the search
-(docs/explanation/lipschitz.md).
+The claim is about all pairs of inputs, or about those in a region, from which the checker finds the slopes
+itself (:mod:`verifier.check.local`); what multipliers prove is in :mod:`verifier.check.storage`, the file's
+form in docs/reference/lipschitz-certificate.md.
 """
 
 from __future__ import annotations
@@ -17,37 +11,39 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
+from types import NoneType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from bounds.errors import BadInput, CertificateInvalid, CertificateRejected, LimitExceeded
 from verifier.check.importer import whole
-from verifier.check.increments import Approximate, Level, U, gamma, increments, opposite
+from verifier.check.increments import Approximate, Increments, gamma, increments, opposite
+from verifier.check.local import Where, slopes_on
 from verifier.check.main import load_model
 from verifier.check.network import Array, Kind, Network
-from verifier.check.slopes import slopes
+from verifier.check.storage import Slopes, proved_bound
+from verifier.spec.model import Ball
 
-FORMAT, VERSION = "surebound-lipschitz", 1
+FORMAT, VERSION = "surebound-lipschitz", 2
 MAX_BYTES = 1 << 30
 KEYS = {
     "format": str, "version": int, "model_sha256": str, "producer": str, "norm": str, "output_norm": str,
-    "upper": float, "problems": list,
+    "upper": float, "problems": list, "region": (dict, NoneType), "rows": (list, NoneType),
 }  # fmt: skip
 NORMS = ("1", "2", "inf")
-ATTEMPTS = 10
-FLAT = 1e-6  # coordinates whose share is smaller are scaled like this one: rounding may make them negative
 
 
 @dataclass(frozen=True, slots=True)
 class LipschitzCheck:
     """An accepted certificate: ``|f(x) - f(y)|_output_norm <= upper |x - y|_norm`` for all x, y.
 
-    ``far``: the network has functions other than rectifiers, and all is said of inputs for which the
-    magnitudes
-    of their operands stay below :data:`verifier.check.slopes.FARTHEST`.
+    ``local``: only for x, y in the certificate's region; ``rows``: of so many combinations of outputs in
+    place of f (0: of f itself). ``far``: the network has functions other than rectifiers, and all is said of
+    inputs for which the magnitudes of their operands stay below :data:`verifier.check.slopes.FARTHEST`.
     """
 
     upper: float
@@ -56,6 +52,8 @@ class LipschitzCheck:
     problems: int
     seconds: float
     far: bool
+    local: bool = False
+    rows: int = 0
 
 
 def is_lipschitz_certificate(path: Path) -> bool:
@@ -75,7 +73,7 @@ def check_lipschitz(path: Path, model: Path) -> LipschitzCheck:
         CertificateRejected: it does not prove its bound.
     """
     start = time.monotonic()
-    document = _read(path)
+    document = validated(read_object(path))
     file = load_model(model)
     if file.digest != document["model_sha256"]:
         _reject("model", "it speaks about another file")
@@ -85,26 +83,28 @@ def check_lipschitz(path: Path, model: Path) -> LipschitzCheck:
 def check_document(document: Mapping[str, Any], data: bytes, start: float = 0.0) -> LipschitzCheck:
     """As :func:`check_lipschitz`, from a validated object and the model's bytes."""
     network = whole(data)
-    rows = network.nodes[network.output].size
+    prover = Prover(network, _region(document["region"], network.nodes[0].size))
+    rows = _rows(document["rows"], network.nodes[network.output].size)
+    count = len(rows)
     by_row = document["output_norm"] == "inf"
-    if len(document["problems"]) != (rows if by_row else 1):
+    if len(document["problems"]) != (count if by_row else 1):
         _reject("problems", f"it holds {len(document['problems'])} problems, not one per output row, or one")
     claimed = document["upper"]
-    weight = float(rows) if document["output_norm"] == "1" else 1.0
+    weight = float(count) if document["output_norm"] == "1" else 1.0
     for i, problem in enumerate(document["problems"]):
-        weights = np.where(np.arange(rows) == i, 1.0, 0.0) if by_row else np.full(rows, weight)
-        with np.errstate(all="ignore"):
-            found = _prove(network, problem, weights, document["norm"], claimed)
+        weights = np.where(np.arange(count) == i, 1.0, 0.0) if by_row else np.full(count, weight)
+        found = prover.bound(problem, rows, weights, document["norm"], claimed)
         if not found <= claimed:
             _reject("bound", f"its multipliers prove {found:.9g}, not {claimed:.9g}")
-    seconds = time.monotonic() - start if start else 0.0
     return LipschitzCheck(
         claimed,
         document["norm"],
         document["output_norm"],
         len(document["problems"]),
-        seconds,
+        time.monotonic() - start if start else 0.0,
         bool(network.of(Kind.SCALAR)),
+        document["region"] is not None,
+        0 if document["rows"] is None else count,
     )
 
 
@@ -117,7 +117,8 @@ def _invalid(what: str) -> NoReturn:
     raise CertificateInvalid(f"certificate: {what}; create it again")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Any:
+    """What a file holds as JSON."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -125,7 +126,7 @@ def _read(path: Path) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise LimitExceeded(f"{path}: over {MAX_BYTES} bytes")
     try:
-        return validated(json.loads(data.decode("utf-8"), parse_constant=_invalid))
+        return json.loads(data.decode("utf-8"), parse_constant=_invalid)
     except (ValueError, RecursionError) as error:
         raise CertificateInvalid(f"{path}: no JSON ({error}); create it again") from None
 
@@ -134,7 +135,8 @@ def validated(document: Any) -> dict[str, Any]:
     """The object, if it has the shape of a certificate."""
     if not isinstance(document, dict) or set(document) != set(KEYS):
         _invalid("its keys are not those of a Lipschitz certificate")
-    if any(type(document[key]) is not kind for key, kind in KEYS.items()):
+    kinds = {key: kind if isinstance(kind, tuple) else (kind,) for key, kind in KEYS.items()}
+    if any(type(document[key]) not in kinds[key] for key in KEYS):
         _invalid("a value has the wrong type")
     if document["format"] != FORMAT or document["version"] != VERSION:
         _invalid(f"it is no {FORMAT} of version {VERSION}")
@@ -142,36 +144,99 @@ def validated(document: Any) -> dict[str, Any]:
         _invalid("its norms are unknown")
     if not 0 <= document["upper"] < math.inf:
         _invalid("its bound is no number")
-    for problem in document["problems"]:
+    check_problems(document["problems"])
+    return document
+
+
+def check_problems(problems: list[Any]) -> None:
+    """Raises CertificateInvalid unless every problem has the right parts."""
+    for problem in problems:
         if not isinstance(problem, dict) or set(problem) != {"relus", "scalars", "mu"}:
             _invalid("a problem has other keys than relus, scalars, mu")
         if type(problem["relus"]) is not list or type(problem["scalars"]) is not list:
             _invalid("multipliers are not listed per node")
-    return document
 
 
-def _vector(values: Any, size: int, what: str) -> Array:
+def numbers(values: Any, size: int, what: str) -> Array:
+    """A list of so many finite numbers."""
     if type(values) is not list or len(values) != size:
-        _reject("multipliers", f"{what} are not a list of {size} numbers")
+        _reject("numbers", f"{what} are not a list of {size} numbers")
     if any(type(v) not in (int, float) for v in values):
-        _reject("multipliers", f"{what} hold something that is no number")
-    array = np.array(values, dtype=np.float64)
-    if not (np.isfinite(array).all() and (array >= 0).all()):
-        _reject("multipliers", f"{what} are negative or not finite somewhere")
+        _reject("numbers", f"{what} hold something that is no number")
+    try:
+        array = np.array(values, dtype=np.float64)
+    except OverflowError:
+        array = np.array([np.inf])
+    if not np.isfinite(array).all():
+        _reject("numbers", f"{what} are not finite somewhere")
     return array
 
 
+def _vector(values: Any, size: int, what: str) -> Array:
+    array = numbers(values, size, what)
+    if not (array >= 0).all():
+        _reject("multipliers", f"{what} are negative somewhere")
+    return array
+
+
+def _region(region: Any, inputs: int) -> Where | None:
+    if region is None:
+        return None
+    if set(region) != {"lo", "hi", "ball"}:
+        _reject("region", "its keys are not lo, hi, ball")
+    low, high = (numbers(region[key], inputs, f"its '{key}'") for key in ("lo", "hi"))
+    if not np.all(low <= high):
+        _reject("region", "it is empty")
+    return Where(low, high, None if region["ball"] is None else _ball(region["ball"], inputs))
+
+
+def _ball(ball: Any, inputs: int) -> Ball:
+    if not isinstance(ball, dict) or set(ball) != {"centre", "radius", "norm"}:
+        _reject("region", "its ball has other keys than centre, radius, norm")
+    centre = numbers(ball["centre"], inputs, "the ball's centre")
+    (radius,) = numbers([ball["radius"]], 1, "the ball's radius")
+    if not radius >= 0 or type(ball["norm"]) is not int or ball["norm"] not in (1, 2):
+        _reject("region", "its ball's radius or norm is no such thing")
+    return Ball(tuple(Fraction(float(c)) for c in centre), Fraction(float(radius)), ball["norm"])
+
+
+def _rows(rows: Any, outputs: int) -> Array:
+    if rows is None:
+        return np.eye(outputs)
+    if not rows:
+        _reject("rows", "there are none")
+    return np.array([numbers(row, outputs, "a row") for row in rows])
+
+
 # ------------------------------------------------------------------ proving
-def _prove(network: Network, problem: Mapping[str, Any], weights: Array, norm: str, claimed: float) -> float:
-    """The bound that one problem's multipliers prove (infinite if none)."""
-    network, lam = _multipliers(network, problem)
-    chain = increments(network)
-    q = _terminal(chain.c, weights)
-    for level in reversed(chain.levels):
-        q = _back(network, level, np.concatenate([lam[i] for i in level.nodes]), q)
-    mu = None if problem["mu"] is None else _vector(problem["mu"], network.nodes[0].size, "mu")
-    square = _at_input(chain.x, q, norm, mu, claimed)
-    return math.sqrt(square) * (1 + 2.0**-50) if square >= 0 else math.inf
+class Prover:
+    """What is known of a network on a region, by how its rectifiers are merged."""
+
+    def __init__(self, network: Network, where: Where | None) -> None:
+        self.network, self.where = network, where
+        self.known: dict[str, tuple[Network, Increments, Slopes]] = {}
+
+    def bound(
+        self, problem: Mapping[str, Any], rows: Array, weights: Array, norm: str, claimed: float
+    ) -> float:
+        """The bound on ``rows @ f`` that one problem's multipliers prove (infinite if none)."""
+        merges = json.dumps([given if isinstance(given, dict) else None for given in problem["relus"]])
+        network, lam = _multipliers(self.network, problem)
+        if merges not in self.known:
+            # first what has no increments, which is refused
+            self.known[merges] = network, increments(network), slopes_on(network, self.where)
+        network, chain, slopes = self.known[merges]
+        outputs = _combined(rows, chain.c)
+        mu = None if problem["mu"] is None else _vector(problem["mu"], network.nodes[0].size, "mu")
+        with np.errstate(all="ignore"):
+            return proved_bound(network, replace(chain, c=outputs), lam, slopes, weights, (norm, mu, claimed))
+
+
+def _combined(rows: Array, c: Approximate) -> Approximate:
+    """``rows @ c``."""
+    grown = gamma(rows.shape[1] + 2)
+    size = (np.abs(rows) @ c.size) * (1 + 2 * grown) + 2.0**-800
+    return Approximate(rows @ c.value, size, (c.error + grown) * (1 + 2.0**-20))
 
 
 def _multipliers(network: Network, problem: Mapping[str, Any]) -> tuple[Network, dict[int, Array]]:
@@ -197,119 +262,14 @@ def _multipliers(network: Network, problem: Mapping[str, Any]) -> tuple[Network,
     return network, lam
 
 
-def _terminal(c: Approximate, weights: Array) -> Array:
-    q = (c.value.T * weights) @ c.value
-    error = (2 * c.error + gamma(len(weights) + 4)) * (c.size.T @ (weights * c.size.sum(1)))
-    return (q + q.T) / 2 + np.diag(2 * error + 4 * U * np.abs(np.diag(q)) + 1e-300)
-
-
-def _back(network: Network, level: Level, lam: Array, q: Array) -> Array:
-    """A proved Q in front of a level."""
-    n = level.d.value.shape[1]
-    d, h = _unit_slopes(network, level, n)
-    m = len(lam)
-    p = h.value.T @ q @ h.value
-    p = (p + p.T) / 2
-    cross = p[:n, n:] + (lam[:, None] * d.value).T
-    inner = np.diag(2 * lam) - p[n:, n:]
-    scale_w = _two(2 * lam)
-    margin = 4 * (n + m) * gamma(n + m)
-    for _ in range(ATTEMPTS):
-        try:
-            solved = np.linalg.solve(inner - np.diag(2 * margin / scale_w**2), cross.T)
-        except np.linalg.LinAlgError:
-            margin *= 8
-            continue
-        before = p[:n, :n] + cross @ solved
-        before = (before + before.T) / 2
-        top = max(float(np.max(np.diag(before), initial=0.0)), 1e-250)
-        scale_s = _two(np.maximum(np.diag(before), FLAT * top))
-        before = before + np.diag(2 * margin / scale_s**2)
-        scale = np.concatenate([scale_s, scale_w])
-        matrix = -p
-        matrix[:n, :n] += before
-        matrix[:n, n:] -= (lam[:, None] * d.value).T
-        matrix[n:, :n] -= lam[:, None] * d.value
-        matrix[n:, n:] += np.diag(2 * lam)
-        row = (gamma(2 * len(q) + 12) + 2.01 * h.error) * (h.size.T @ (np.abs(q) @ (h.size @ scale)))
-        row[:n] += (d.error + gamma(10)) * (d.size.T @ (lam * scale_w)) + gamma(10) * (
-            np.abs(before) @ scale_s
-        )
-        row[n:] += (d.error + gamma(10)) * lam * (d.size @ scale_s) + gamma(10) * 2 * lam * scale_w
-        if _positive(matrix, scale, row * scale * (1 + 1e-9), margin):
-            return before
-        margin *= 8
-    _reject("step", f"the multipliers of '{network.nodes[level.nodes[0]].name}' prove nothing")
-
-
-def _unit_slopes(network: Network, level: Level, n: int) -> tuple[Approximate, Approximate]:
-    """The level with every slope range moved to [0, 1]: ``w = alpha v + (beta - alpha) w'``."""
-    ends = [slopes(network.nodes[i]) for i in level.nodes]
-    sizes = [network.nodes[i].size for i in level.nodes]
-    alpha = np.repeat([a for a, _ in ends], sizes)
-    beta = np.repeat([b for _, b in ends], sizes)
-    if np.all(alpha == 0) and np.all(beta == 1):
-        return level.d, level.h
-    delta = np.nextafter(beta - alpha, np.inf)
-    h, d = level.h, level.d
-    value, size = h.value.copy(), h.size.copy()
-    value[:, :n] += (h.value[:, n:] * alpha) @ d.value
-    size[:, :n] += (h.size[:, n:] * np.abs(alpha)) @ d.size
-    value[:, n:] *= delta
-    size[:, n:] *= delta
-    grown = gamma(len(alpha) + 6)
-    error = (h.error + d.error + grown) * (1 + 2.0**-20)
-    return d, Approximate(value, size * (1 + 2 * grown), error)
-
-
-def _two(diagonal: Array) -> Array:
-    """Powers of two near ``1 / sqrt(diagonal)``: scaling by them rounds nothing."""
-    return np.ldexp(1.0, -(np.frexp(np.maximum(diagonal, 1e-280))[1] // 2))
-
-
-def _positive(matrix: Array, scale: Array, row: Array, margin: float) -> bool:
-    """Whether all symmetric matrices within ``row`` (absolute row sums, scaled) are positive semidefinite."""
-    shifted = matrix * scale * scale[:, None]
-    shifted[np.diag_indices_from(shifted)] -= margin
-    try:
-        r = np.linalg.cholesky(shifted)
-    except np.linalg.LinAlgError:
-        return False
-    size = len(matrix)
-    rest = np.abs(shifted - r @ r.T).sum(1)
-    rest += gamma(size + 6) * (np.abs(r) @ np.abs(r).sum(0))
-    rest += gamma(6) * (np.abs(shifted).sum(1) + margin)
-    total = (rest + row) * (1 + 4 * gamma(size)) + size * 2.0**-1000
-    return bool((total <= margin).all())
-
-
-def _at_input(x: Approximate, q: Array, norm: str, mu: Array | None, claimed: float) -> float:
-    """The squared bound: from ``dx' X' Q X dx`` to the unit ball of the norm."""
-    p = x.value.T @ q @ x.value
-    p = (p + p.T) / 2
-    error = (gamma(2 * len(q) + 12) + 2.01 * x.error) * (1 + 1e-9)
-    if norm == "1":
-        own = (x.size * (np.abs(q) @ x.size)).sum(0)
-        return float(np.max(np.diag(p) + 2 * error * own, initial=0.0)) * (1 + 1e-14)
-    if norm == "2":
-        top = np.full(len(p), claimed * claimed * (1 - 2.0**-48))
-    else:
-        shape = np.abs(p).sum(1) if mu is None else mu
-        top = shape * (claimed * claimed / max(float(shape.sum()), 1e-300)) * (1 - 1e-12)
-    scale = _two(top)
-    row = scale * error * (x.size.T @ (np.abs(q) @ (x.size @ scale))) + gamma(8) * scale * (np.abs(p) @ scale)
-    margin = float(row.max(initial=0.0)) * 2 + 4 * len(p) * gamma(len(p))
-    for _ in range(ATTEMPTS):
-        if _positive(np.diag(top) - p, scale, row + gamma(8) * top * scale * scale, margin):
-            return float(top.max()) if norm == "2" else float(top.sum()) * (1 + gamma(len(top)))
-        margin *= 4
-    return math.inf
-
-
 __all__: Sequence[str] = (
     "LipschitzCheck",
+    "Prover",
     "check_document",
     "check_lipschitz",
+    "check_problems",
     "is_lipschitz_certificate",
+    "numbers",
+    "read_object",
     "validated",
 )

@@ -27,7 +27,7 @@ def check(certificate: Path, models: tuple[tuple[str, Path], ...], property_file
     The checker shares no arithmetic with the search: it reads the files itself and recomputes every
     step. It prints the verdict that the certificate proves; a certificate that proves nothing is an
     error. A property built in Python travels inside its certificate and needs no --property, and so
-    does a Lipschitz bound: its certificate is re-proved and the bound printed.
+    do Lipschitz bounds and certified radii: they are re-proved and the number printed.
     """
     from verifier.check.lipschitz import is_lipschitz_certificate
 
@@ -49,17 +49,27 @@ def check(certificate: Path, models: tuple[tuple[str, Path], ...], property_file
 
 def _lipschitz(certificate: Path, models: tuple[tuple[str, Path], ...], property_file: Path | None) -> int:
     from bounds.errors import BadInput
-    from verifier.check.lipschitz import check_lipschitz
+    from verifier.check.lipschitz import check_lipschitz, read_object
+    from verifier.check.radius import FORMAT, check_radius
 
     if property_file is not None or len(models) != 1:
         raise BadInput("a Lipschitz certificate is checked against one --model and no --property")
-    result = check_lipschitz(certificate, models[0][1])
-    click.echo(f"{result.upper:.9g}")
-    click.echo(
-        f"certificate accepted: {result.norm}-norm to {result.output_norm}-norm Lipschitz constant at most "
-        f"{result.upper:.9g}, {result.problems} problems, {result.seconds:.2f} s",
-        err=True,
-    )
-    if result.far:
+    document = read_object(certificate)
+    if isinstance(document, dict) and document.get("format") == FORMAT:
+        found = check_radius(certificate, models[0][1])
+        claim = f"class {found.label} holds within {found.radius:.9g} ({found.norm}-norm) of the centre"
+        value, problems, seconds, far = found.radius, found.problems, found.seconds, found.far
+    else:
+        result = check_lipschitz(certificate, models[0][1])
+        where = " on the region" if result.local else ""
+        what = f"of {result.rows} combinations of outputs " if result.rows else ""
+        claim = (
+            f"{result.norm}-norm to {result.output_norm}-norm Lipschitz constant {what}at most "
+            f"{result.upper:.9g}{where}"
+        )
+        value, problems, seconds, far = result.upper, result.problems, result.seconds, result.far
+    click.echo(f"{value:.9g}")
+    click.echo(f"certificate accepted: {claim}, {problems} problems, {seconds:.2f} s", err=True)
+    if far:
         click.echo("slopes of functions other than rectifiers are proved for operands up to 1e100", err=True)
     return 0

@@ -67,7 +67,6 @@ def lipschitz(  # noqa: PLR0913 - one argument per option
     check_output(json_file, flag="--json", inputs=(model,))
     import sdp
     from bounds.io.onnx import load
-    from verifier.version import VERSION
 
     loaded = load(model)
     bound = sdp.lipschitz(
@@ -79,9 +78,9 @@ def lipschitz(  # noqa: PLR0913 - one argument per option
         effort=sdp.Effort(seconds=timeout, seed=seed),
     )
     if certificate is not None:
-        from sdp.certificate import certificate_text
+        from verifier.lipschitz_certificate import bound_certificate
 
-        write_text(certificate, certificate_text(bound, loaded.sha256, f"surebound {VERSION}"))
+        write_text(certificate, bound_certificate(bound, loaded))
     if json_file is not None:
         from verifier.report.emit.json import dumps
 

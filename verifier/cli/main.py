@@ -1,5 +1,9 @@
 """The ``verify`` program: finds the command, runs it, turns errors into one line and an exit code.
 
+Packages above or beside the verifier add commands through the entry-point group ``surebound.commands`` (a
+click command each), so that nothing here has to know them; ``train`` is one. A command's own module must be
+light too.
+
 Nothing here or at the top of a command's module may import numpy or heavier, so that
 ``verify --help`` stays below 150 ms; commands import what they need when they run.
 """
@@ -10,6 +14,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -18,11 +23,13 @@ from bounds.errors import SureboundError
 from verifier.cli.codes import THREADS, Exit
 
 DEFAULT_COMMAND: Final = "run"
+GROUP: Final = "surebound.commands"
 # name -> where it is, and its line in the list: kept here so that --help need not import it
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("verifier.cli.run", "Decide one property of one network (the default command)."),
     "batch": ("verifier.cli.batch", "Decide a list of instances in parallel."),
     "check": ("verifier.cli.check", "Re-check a certificate, trusting nothing of the search."),
+    "robustness": ("verifier.cli.robustness", "Measure clean and certified accuracy on a data set."),
     "lipschitz": ("verifier.cli.lipschitz", "Bound a network's Lipschitz constant."),
     "inspect": ("verifier.cli.inspect", "Show what a network is made of and whether it is supported."),
     "verify": ("verifier.cli.solver", "Solver interface of VNN-LIB 2.0: decide a query."),
@@ -30,25 +37,42 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+def _added() -> dict[str, click.Command]:
+    """Commands of other installed packages, by name; ours cannot be replaced."""
+    from importlib.metadata import (
+        entry_points,
+    )  # costs a look at every installed package, so only when needed
+
+    found = {e.name: e.load() for e in entry_points(group=GROUP) if e.name not in COMMANDS}
+    return {name: command for name, command in found.items() if isinstance(command, click.Command)}
+
+
+def _may_be_added(word: str) -> bool:
+    """Whether a first word can name an added command: nothing that looks like an option or a file does."""
+    return word.isidentifier() and not Path(word).exists()
+
+
 class _Commands(click.Group):
     """Loads commands when they are asked for; a first word that names none belongs to ``run``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
+        return [*COMMANDS, *_added()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
-            return None
+            return _added().get(cmd_name)
         return getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        added = [(name, command.get_short_help_str(limit=90)) for name, command in _added().items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl([*((name, line) for name, (_, line) in COMMANDS.items()), *added])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {flag for p in self.params for flag in p.opts} | set(ctx.help_option_names)
         if args and args[0] not in COMMANDS and args[0] not in own:
-            args = [DEFAULT_COMMAND, *args]
+            known = _may_be_added(args[0]) and args[0] in _added()
+            args = args if known else [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
 
