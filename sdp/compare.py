@@ -62,7 +62,7 @@ def table(outcomes: list[Outcome]) -> list[str]:
 
 
 def bound_by_layer(graph: Any, bound: LipschitzBound) -> tuple[list[float], list[float]] | None:
-    """From the input and every state to the output: what the bound's multipliers say, and the product of norms.
+    """From the input and every state to the output: by the bound's multipliers, and by the product of norms.
 
     Plain floating point, for pictures. None where there are no multipliers of one problem.
     """

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 NORMS = ("1", "2", "inf")
 # the names of sdp.api.NAMES, kept here so that --help need not import them (a test compares)
 METHODS = (
-    "auto", "product", "greedy", "eclipse-fast", "eclipse-cf", "eclipse", "first-order", "interior",
+    "auto", "product", "frequency", "greedy", "eclipse-fast", "eclipse-cf", "eclipse", "first-order",
+    "interior",
     "lipsdp-neuron-scs", "lipsdp-neuron-clarabel", "lipsdp-layer-scs", "lipsdp-layer-clarabel",
     "lipsdp-chain-scs", "lipsdp-chain-clarabel",
 )  # fmt: skip
