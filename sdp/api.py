@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from sdp.cut import NONLINEAR
 from sdp.increments import read_chain
 from sdp.lower import Sampling, lower_bound
 from sdp.methods import GREEDY, METHODS, PRODUCT, Problem, choose, solve
+from sdp.modules import is_module, model_of
 from sdp.objective import Norm, Pair
 from sdp.prepare import prepare
 from sdp.region import Region, ranges_on
@@ -48,8 +50,8 @@ class Effort:
     seed: int = 0
 
 
-def lipschitz(
-    model: str | Path | Model | Graph,
+def lipschitz(  # noqa: PLR0913 - one argument per option
+    model: Any,
     *,
     norm: object = 2,
     output_norm: object | None = None,
@@ -57,18 +59,20 @@ def lipschitz(
     region: Region | None = None,
     rows: Array | None = None,
     effort: Effort | None = None,
+    example: Any = None,
 ) -> LipschitzBound:
     """Bounds ``|f(x) - f(y)| / |x - y|`` over all pairs of inputs.
 
     Args:
-        model: an ONNX file, a loaded model, or a graph; its inputs and outputs count flattened and
-            concatenated. For a ``torch.nn.Module`` give :func:`bounds.io.torch_module.from_torch` of it.
+        model: an ONNX file, a loaded model, a graph, or a ``torch.nn.Module``; inputs and outputs count
+            flattened and concatenated.
         norm: of inputs: 1, 2 or "inf".
         output_norm: of outputs; by default 2 for 2, and the input's own otherwise.
         method: one of ``NAMES``.
         region: only pairs in this box or ball count (a local bound).
         rows: ``S outputs``, bounds ``rows @ f`` instead (class margins, say).
         effort: limits.
+        example: of a module: a tensor of the input's shape, or the shape (:func:`sdp.modules.model_of`).
 
     Returns:
         The bound; ``upper`` is proved, over the reals, with all rounding paid for.
@@ -82,7 +86,7 @@ def lipschitz(
     pair = _pair(norm, output_norm)
     if method not in NAMES:
         raise BadInput(f"unknown method '{method}'; choose one of {', '.join(NAMES)}")
-    original = _graph(model)
+    original = _graph(model, example)
     prepared = prepare(original)
     graph = prepared.graph
     if region is not None:
@@ -176,9 +180,15 @@ def margins(classes: int, label: int | None = None) -> Array:
     return np.array([eye[i] - eye[j] for i in range(classes) for j in range(i + 1, classes)])
 
 
-def _graph(model: str | Path | Model | Graph) -> Graph:
+def _graph(model: Any, example: Any) -> Graph:
     if isinstance(model, Graph):
         return model
+    if is_module(model):
+        return model_of(model, example).graph
+    if not isinstance(model, str | Path | Model):
+        raise BadInput(
+            f"a {type(model).__name__} is no model; give an ONNX file, a Model, a Graph or a module"
+        )
     return (model if isinstance(model, Model) else load(model)).graph
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from sdp.result import Certified
 
 # size of the joint matrix up to which the interior-point method reaches the optimum within seconds
 INTERIOR_LIMIT = 400
+NARROW = 128  # elements of a layer whose own optimum takes a fraction of a second
 GREEDY = "greedy"
 CLOSED = (GREEDY, "eclipse-fast", "eclipse-cf", "eclipse")  # reported as they are, not replaced by another
 PRODUCT = "product"
@@ -81,8 +83,23 @@ def _greedy(problem: Problem) -> Found:
     return Found(min(flat, scaled, key=problem.value))
 
 
+def _starting_point(problem: Problem) -> Multipliers:
+    """The best that no descent is needed for; layers' own optima pay on deep networks of narrow layers."""
+    found = [_greedy(problem).multipliers]
+    if problem.norm is Norm.TWO and len(problem.chain.steps) > 2:
+        chain = problem.chain
+        narrow = max(step.width for step in chain.steps) <= NARROW
+        with suppress(Infeasible):
+            found.append(
+                eclipse.accurate(chain, problem.last, problem.should_stop)
+                if narrow
+                else eclipse.closed_form(chain, problem.last)
+            )
+    return min(found, key=problem.value)
+
+
 def _first_order(problem: Problem) -> Found:
-    start = _greedy(problem).multipliers
+    start = _starting_point(problem)
     found = first_order.descend(
         problem.chain, start, problem.last, problem.norm, should_stop=problem.should_stop
     )
