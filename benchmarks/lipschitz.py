@@ -108,6 +108,8 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> list[dict[str, A
         try:
             effort = sdp.Effort(seconds=args.seconds, sampling=sampling, seed=args.seed)
             bound = sdp.lipschitz(path, method=method, effort=effort)
+            if bound.method != method and method != "auto":
+                raise SureboundError("; ".join(bound.notes))
         except SureboundError as error:
             row = {
                 "network": name,

@@ -15,6 +15,7 @@ from bounds.io.onnx import Model, load
 from sdp.chain import Chain, Infeasible
 from sdp.cut import NONLINEAR
 from sdp.increments import read_chain
+from sdp.lipsdp import SolverFailed
 from sdp.lower import Sampling, lower_bound
 from sdp.methods import GREEDY, METHODS, PRODUCT, Problem, choose, solve
 from sdp.modules import is_module, model_of
@@ -227,7 +228,12 @@ def _solve(chain: Chain, pair: Pair, method: str, end: float) -> tuple[list[Cert
         share = begun + (end - begun) * (i + 1) / total
         problem = replace(problem, should_stop=lambda share=share: time.monotonic() > share)
         try:
-            found.append(solve(problem, method))
+            try:
+                found.append(solve(problem, method))
+            except SolverFailed as error:
+                notes.append(f"{error}; a closed form stands in")
+                method = GREEDY
+                found.append(solve(problem, method))
         except Infeasible:
             raise SureboundError("no bound could be proved: the network's numbers are too extreme") from None
     return found, method, notes

@@ -44,6 +44,9 @@ def compare(model: Any, methods: tuple[str, ...] = COMPARED, **options: Any) -> 
         except SureboundError as error:
             found.append(Outcome(method, None, time.monotonic() - start, str(error)))
             continue
+        if bound.method != method:  # something else stood in
+            found.append(Outcome(method, None, bound.seconds, "; ".join(bound.notes)))
+            continue
         found.append(Outcome(method, bound, bound.seconds))
     return found
 

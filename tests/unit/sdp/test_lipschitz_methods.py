@@ -12,6 +12,7 @@ from sdp.certify import certify, proved_positive
 from sdp.chain import Infeasible, starting_multipliers
 from sdp.increments import chain_of
 from sdp.interior import Joint, joint_form
+from sdp.lipsdp import SolverFailed
 from sdp.objective import Norm
 from verifier.cli.lipschitz import METHODS
 
@@ -94,6 +95,19 @@ def test_general_solvers_reach_the_same_optimum(solver: str, rng: np.random.Gene
     assert chain.rows[0].claimed == pytest.approx(own, rel=2e-3)
     assert theirs == pytest.approx(own, rel=2e-3)
     assert layer >= own * (1 - 1e-4)
+
+
+def test_a_failing_solver_leaves_a_proved_bound(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SolverFailed("SCS ended with status 'infeasible'")
+
+    monkeypatch.setattr("sdp.lipsdp.solve", fail)
+    model = random_net(rng, "Relu", (3, 6, 6, 2)).model()
+    bound = sdp.lipschitz(model, method="lipsdp-neuron-scs", effort=QUICK)
+    assert bound.method == "greedy" and bound.upper >= bound.lower
+    assert any("infeasible" in note for note in bound.notes)
 
 
 def test_derivatives_of_the_barrier(rng: np.random.Generator) -> None:
