@@ -19,18 +19,21 @@ from typing import Any
 
 import numpy as np
 import onnx
-from _common import described, provenance, write
+from _common import RESULTS, described, provenance, write
 from onnx import TensorProto, helper, numpy_helper
 
 import sdp
 from bounds.errors import SureboundError
+from sdp.chart import Chart, Series, svg
 
 ORDER = ("2fc_16", "2fc_32", "5fc_32", "8fc_32", "18fc_32")
 # published L2 bounds (Pauli et al. 2024, table 1), and ours to reach
 PUBLISHED = {"2fc_16": 22.59, "2fc_32": 38.55, "5fc_32": 224.5, "8fc_32": 401.0, "18fc_32": 17432.0}
 TARGET = {"2fc_16": 22.08, "2fc_32": 38.08, "5fc_32": 193.3, "8fc_32": 309.4, "18fc_32": 11300.0}
-CHEAP = ("product", "greedy", "eclipse-fast", "first-order")
-SOLVERS = ("lipsdp-neuron-scs", "lipsdp-neuron-clarabel")
+CHEAP = ("product", "greedy", "eclipse-fast", "eclipse-cf", "eclipse", "first-order")
+SOLVERS = (
+    "lipsdp-neuron-scs", "lipsdp-neuron-clarabel", "lipsdp-chain-scs", "lipsdp-chain-clarabel"
+)  # fmt: skip
 CLARABEL_LIMIT, SCS_LIMIT = 60, 160  # elements: beyond, one run takes many minutes
 
 
@@ -44,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--solvers", action="store_true", help="also run cvxpy with SCS and Clarabel")
     parser.add_argument("--seconds", type=float, default=170.0, help="search limit per method and network")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--merge", action="store_true", help="keep the networks of the last run not run now")
     args = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.only and not any(part in name for part in args.only):
                 continue
             rows.extend(measure(name, path(), args))
+    if args.merge:
+        rows = merged(rows)
     record = {**provenance(seconds=args.seconds, seed=args.seed, solvers=args.solvers), "rows": rows}
+    (RESULTS / "lipschitz_depth.svg").write_text(depth_picture(rows), encoding="utf-8")
     write("lipschitz", record, table(rows) + f"\n{described(record)}\n")
     return 0
 
@@ -74,7 +81,7 @@ def networks(root: Path | None, folder: Path, seed: int) -> Iterator[tuple[str, 
         "random-100x256",
         lambda: dense([gaussian(rng, *p) for p in zip(deep[1:], deep, strict=False)], folder / "d.onnx"),
     )
-    for depth in (10, 20, 40):
+    for depth in (10, 20, 40, 80):
         widths = (64, *[64] * depth, 10)
         yield (
             f"random-{depth}x64",
@@ -97,10 +104,12 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> list[dict[str, A
         ):
             continue
         sampling = sdp.Sampling(points=48, rounds=20) if method == "auto" else None
-        start = time.monotonic()
+        start, cpu = time.monotonic(), time.process_time()
         try:
             effort = sdp.Effort(seconds=args.seconds, sampling=sampling, seed=args.seed)
             bound = sdp.lipschitz(path, method=method, effort=effort)
+            if bound.method != method and method != "auto":
+                raise SureboundError("; ".join(bound.notes))
         except SureboundError as error:
             row = {
                 "network": name,
@@ -116,6 +125,8 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> list[dict[str, A
                 "upper": bound.upper,
                 "lower": bound.lower,
                 "seconds": bound.seconds,
+                "cpu": time.process_time() - cpu if sampling is None else None,
+                "claimed": finite(bound.rows[0].claimed),
                 "certified": bound.certified,
                 "elements": bound.elements,
             }
@@ -128,9 +139,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
         "# Lipschitz bounds\n",
-        "Every upper bound is proved, rounding included. `published` and `target` are for L2.\n",
-        "| network | method | upper | sampled lower | ratio to lower | seconds | published | target |",
-        "|---|---|---|---|---|---|---|---|",
+        "Every upper bound is proved, rounding included; `claimed` is what the method (or solver) said\n"
+        "itself. `published` and `target` are for L2. `seconds` are of a machine that others used, `cpu`\n"
+        "its processor's. Growth with depth (random networks of width 64): [picture](lipschitz_depth.svg).\n",
+        "| network | method | upper | claimed | sampled lower | ratio | seconds | cpu | published | target |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lower: dict[str, float] = {}
     for row in rows:
@@ -138,17 +151,52 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         if "error" in row:
             lines.append(
                 f"| {row['network']} | {row['method']} | error: {row['error']} "
-                f"| | | {row['seconds']:.1f} | | |"
+                f"| | | | {row['seconds']:.1f} | | | |"
             )
             continue
         lower[row["network"]] = max(lower.get(row["network"], 0.0), row["lower"])
         low = lower[row["network"]]
         lines.append(
-            f"| {row['network']} | {row['method']} | {row['upper']:.6g} "
+            f"| {row['network']} | {row['method']} | {row['upper']:.6g} | {shown(row.get('claimed'))} "
             f"| {low:.5g} | {row['upper'] / low:.4g} "
-            f"| {row['seconds']:.1f} | {PUBLISHED.get(key, '')} | {TARGET.get(key, '')} |"
+            f"| {row['seconds']:.1f} | {shown(row.get('cpu'))} "
+            f"| {PUBLISHED.get(key, '')} | {TARGET.get(key, '')} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These rows, and those of the last run's other networks, in the usual order."""
+    file = RESULTS / "lipschitz.json"
+    old = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    mine = {row["network"] for row in rows}
+    return [row for row in old if row["network"] not in mine] + rows
+
+
+def finite(value: float) -> float | None:
+    """A number, if it is one."""
+    return value if np.isfinite(value) else None
+
+
+def shown(value: float | None) -> str:
+    """For a cell."""
+    return "" if value is None else f"{value:.6g}"
+
+
+def depth_picture(rows: Sequence[dict[str, Any]]) -> str:
+    """Time against depth for the random networks of width 64."""
+    series: list[Series] = []
+    for method in ("first-order", "greedy", "eclipse-fast", "eclipse-cf"):
+        points = sorted(
+            (int(r["network"].split("-")[1].split("x")[0]), r.get("cpu") or r["seconds"])
+            for r in rows
+            if r["network"].endswith("x64")
+            and "error" not in r
+            and r["method"].removeprefix("auto: ") == method
+        )
+        if points:
+            series.append(Series(method, [p[0] for p in points], [p[1] for p in points]))
+    return svg([Chart("Time by depth, width 64", "hidden layers", "processor seconds", series)])
 
 
 # ---------------------------------------------------------------- networks

@@ -123,6 +123,17 @@ def _value(at: _Objective, lam: Multipliers) -> tuple[float, Array]:
     return top, _slope(chain, x, lam, sweep, vectors, weights) / top
 
 
+def slope_of_value(chain: Chain, last: Array, lam: Multipliers) -> tuple[float, list[Array]]:
+    """The squared bound from L2 at multipliers, and per step the gradient of its logarithm in theirs.
+
+    Raises:
+        Infeasible: they prove nothing.
+    """
+    objective = _Objective(chain, chain.x.value, last, Norm.TWO, SHARPNESS[2])
+    value, flat = _value(objective, lam)
+    return value, divided(chain, flat)
+
+
 def _slope(chain: Chain, x: Array, lam: Multipliers, sweep: Sweep, vectors: Array, weights: Array) -> Array:
     """``lam * d rho / d lam`` averaged over maximising runs from ``vectors``."""
     state = x @ vectors

@@ -9,6 +9,7 @@ Reference: Fazlyab et al. 2019 (LipSDP-neuron and -layer).
 from __future__ import annotations
 
 import enum
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,8 +49,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 def solve(
     chain: Chain, start: Multipliers, last: Array, norm: Norm, *, per_element: bool, solver: str
-) -> Multipliers:
-    """Multipliers from a general solver.
+) -> tuple[Multipliers, float]:
+    """Multipliers from a general solver, and the bound that it claims (which nobody believes).
 
     Args:
         chain, start, last, norm: as for :func:`sdp.interior.joint_form`.
@@ -60,7 +61,7 @@ def solve(
         BadInput: cvxpy is missing.
         SolverFailed: the problem is too large, or the status is no success.
     """
-    cvxpy = _cvxpy()
+    cvxpy = cvxpy_module()
     form = joint_form(chain, start, last, norm)
     dim = form.r + len(form.scale)
     if dim > LARGEST_DIMENSION:
@@ -78,14 +79,27 @@ def solve(
     z = form.constant + cvxpy.diag(inputs @ outer) + part + part.T
     cost = (form.unit / form.unit.sum()) @ outer
     problem = cvxpy.Problem(cvxpy.Minimize(cost), [(z + z.T) / 2 >> 0])
+    solved(cvxpy, problem, solver)
+    flat = form.scale * (owner @ np.asarray(variable.value, dtype=np.float64))
+    claimed = float(form.unit.sum() * problem.value)
+    return divided(chain, np.maximum(flat, 1e-12 * form.scale)), float(np.sqrt(max(claimed, 0.0)))
+
+
+def solved(cvxpy: Any, problem: Any, solver: str) -> None:
+    """Solves a problem in place.
+
+    Raises:
+        SolverFailed: there is no solution to use.
+    """
     try:
-        problem.solve(solver=solver, **SETTINGS[solver])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the status says it, and the proof shows it
+            problem.solve(solver=solver, **SETTINGS[solver])
     except (cvxpy.error.SolverError, ValueError, ArithmeticError) as error:
         raise SolverFailed(f"{solver} failed ({error}); use --method interior") from None
-    if STATUS.get(str(problem.status), Outcome.ERROR) is not Outcome.USABLE or variable.value is None:
+    usable = STATUS.get(str(problem.status), Outcome.ERROR) is Outcome.USABLE
+    if not usable or any(v.value is None for v in problem.variables()):
         raise SolverFailed(f"{solver} ended with status '{problem.status}'; use --method interior")
-    flat = form.scale * (owner @ np.asarray(variable.value, dtype=np.float64))
-    return divided(chain, np.maximum(flat, 1e-12 * form.scale))
 
 
 def _owners(chain: Chain, form: Joint, per_element: bool) -> Array:
@@ -102,7 +116,8 @@ def _owners(chain: Chain, form: Joint, per_element: bool) -> Array:
     return owner
 
 
-def _cvxpy() -> Any:
+def cvxpy_module() -> Any:
+    """cvxpy, if it is there."""
     try:
         import cvxpy
     except ImportError:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from bounds.graph import Array
-from sdp import eclipse, first_order, interior, lipsdp
+from sdp import eclipse, first_order, interior, lipsdp, lipsdp_chain
 from sdp.certify import Proof, certify, repaired
 from sdp.chain import Chain, Infeasible, Multipliers, Step, backward, greedy, largest, starting_multipliers
 from sdp.matrices import Matrix
@@ -21,7 +22,9 @@ from sdp.result import Certified
 
 # size of the joint matrix up to which the interior-point method reaches the optimum within seconds
 INTERIOR_LIMIT = 400
+NARROW = 128  # elements of a layer whose own optimum takes a fraction of a second
 GREEDY = "greedy"
+CLOSED = (GREEDY, "eclipse-fast", "eclipse-cf", "eclipse")  # reported as they are, not replaced by another
 PRODUCT = "product"
 
 
@@ -63,10 +66,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Multipliers, and for L-infinity inputs a guess of mu."""
+    """Multipliers, for L-infinity inputs a guess of mu, and what a solver claims of them."""
 
     multipliers: Multipliers
     diagonal: Array | None = None
+    claimed: float | None = None
 
 
 Method = Callable[[Problem], Found]
@@ -79,8 +83,23 @@ def _greedy(problem: Problem) -> Found:
     return Found(min(flat, scaled, key=problem.value))
 
 
+def _starting_point(problem: Problem) -> Multipliers:
+    """The best that no descent is needed for; layers' own optima pay on deep networks of narrow layers."""
+    found = [_greedy(problem).multipliers]
+    if problem.norm is Norm.TWO and len(problem.chain.steps) > 2:
+        chain = problem.chain
+        narrow = max(step.width for step in chain.steps) <= NARROW
+        with suppress(Infeasible):
+            found.append(
+                eclipse.accurate(chain, problem.last, problem.should_stop)
+                if narrow
+                else eclipse.closed_form(chain, problem.last)
+            )
+    return min(found, key=problem.value)
+
+
 def _first_order(problem: Problem) -> Found:
-    start = _greedy(problem).multipliers
+    start = _starting_point(problem)
     found = first_order.descend(
         problem.chain, start, problem.last, problem.norm, should_stop=problem.should_stop
     )
@@ -98,11 +117,21 @@ def _interior(problem: Problem) -> Found:
 def _lipsdp(per_element: bool, solver: str) -> Method:
     def method(problem: Problem) -> Found:
         start = starting_multipliers(problem.chain, problem.last)
-        return Found(
-            lipsdp.solve(
-                problem.chain, start, problem.last, problem.norm, per_element=per_element, solver=solver
-            )
+        lam, claimed = lipsdp.solve(
+            problem.chain, start, problem.last, problem.norm, per_element=per_element, solver=solver
         )
+        return Found(lam, claimed=claimed)
+
+    return method
+
+
+def _chain(solver: str) -> Method:
+    def method(problem: Problem) -> Found:
+        start = starting_multipliers(problem.chain, problem.last)
+        lam, claimed = lipsdp_chain.solve_chain(
+            problem.chain, start, problem.last, problem.norm, solver=solver
+        )
+        return Found(lam, claimed=claimed)
 
     return method
 
@@ -110,12 +139,16 @@ def _lipsdp(per_element: bool, solver: str) -> Method:
 METHODS: Mapping[str, Method] = {
     GREEDY: _greedy,
     "eclipse-fast": lambda p: Found(eclipse.fast(p.chain, p.last)),
+    "eclipse-cf": lambda p: Found(eclipse.closed_form(p.chain, p.last)),
+    "eclipse": lambda p: Found(eclipse.accurate(p.chain, p.last, p.should_stop)),
     "first-order": _first_order,
     "interior": _interior,
     "lipsdp-neuron-scs": _lipsdp(True, "SCS"),
     "lipsdp-neuron-clarabel": _lipsdp(True, "CLARABEL"),
     "lipsdp-layer-scs": _lipsdp(False, "SCS"),
     "lipsdp-layer-clarabel": _lipsdp(False, "CLARABEL"),
+    "lipsdp-chain-scs": _chain("SCS"),
+    "lipsdp-chain-clarabel": _chain("CLARABEL"),
 }
 
 
@@ -154,14 +187,15 @@ def solve(problem: Problem, method: str, wanted: float = math.inf) -> Certified:
         proof = repaired(problem.chain, found.multipliers, problem.weights, problem.norm, found.diagonal)
     except Infeasible:
         proof = None
-    if proof is None or method not in (GREEDY, "eclipse-fast"):
+    if proof is None or method not in CLOSED:
         lam = _greedy(problem).multipliers
         if proof is None or problem.value(lam) < proof.upper**2:
             fallback = repaired(problem.chain, lam, problem.weights, problem.norm)
     if proof is None or (fallback is not None and fallback.upper < proof.upper):
         assert fallback is not None
         return Certified(fallback.upper, tuple(fallback.multipliers), problem.weights)
-    return Certified(proof.upper, tuple(proof.multipliers), problem.weights, found.diagonal)
+    claimed = math.sqrt(problem.value(found.multipliers)) if found.claimed is None else found.claimed
+    return Certified(proof.upper, tuple(proof.multipliers), problem.weights, found.diagonal, claimed)
 
 
 def product(problem: Problem) -> float:

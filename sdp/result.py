@@ -20,12 +20,14 @@ class Certified:
         multipliers: one positive vector per step (none for the norm product).
         weights: ``outputs`` weights of the squared output differences.
         diagonal: for L-infinity inputs what was proved to dominate, up to scale.
+        claimed: what the method itself said, in plain floating point (NaN: nothing). Evidence of nothing.
     """
 
     upper: float
     multipliers: tuple[Array, ...] = ()
     weights: Array | None = None
     diagonal: Array | None = None
+    claimed: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,17 @@ from bounds.errors import BadInput
 from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, write_text
 
 if TYPE_CHECKING:
+    from sdp.compare import Outcome
     from sdp.region import Region
     from sdp.result import LipschitzBound
 
 NORMS = ("1", "2", "inf")
 # the names of sdp.api.NAMES, kept here so that --help need not import them (a test compares)
 METHODS = (
-    "auto", "product", "greedy", "eclipse-fast", "first-order", "interior",
+    "auto", "product", "frequency", "greedy", "eclipse-fast", "eclipse-cf", "eclipse", "first-order",
+    "interior",
     "lipsdp-neuron-scs", "lipsdp-neuron-clarabel", "lipsdp-layer-scs", "lipsdp-layer-clarabel",
+    "lipsdp-chain-scs", "lipsdp-chain-clarabel",
 )  # fmt: skip
 
 
@@ -45,6 +48,13 @@ METHODS = (
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampled lower bound.")
 @click.option("--certificate", type=OUTPUT, help="Write multipliers that 'verify check' can re-prove.")
+@click.option("--compare", is_flag=True, help="Run every method and print a table.")
+@click.option(
+    "--svg",
+    "svg_file",
+    type=OUTPUT,
+    help="Write a picture: bound against time (of all methods with --compare), and bound by layer.",
+)
 @click.option("--json", "json_file", type=OUTPUT, help="Write the result as JSON.")
 def lipschitz(  # noqa: PLR0913 - one argument per option
     model: Path,
@@ -55,6 +65,8 @@ def lipschitz(  # noqa: PLR0913 - one argument per option
     timeout: float,
     seed: int,
     certificate: Path | None,
+    compare: bool,
+    svg_file: Path | None,
     json_file: Path | None,
 ) -> int:
     """Bound how much the ONNX network MODEL can stretch the distance between two inputs.
@@ -65,18 +77,25 @@ def lipschitz(  # noqa: PLR0913 - one argument per option
     """
     check_output(certificate, flag="--certificate", inputs=(model,))
     check_output(json_file, flag="--json", inputs=(model,))
+    check_output(svg_file, flag="--svg", inputs=(model,))
     import sdp
     from bounds.io.onnx import load
+    from sdp.compare import COMPARED, Outcome, picture, table
+    from sdp.compare import compare as run
 
     loaded = load(model)
+    where = None if region is None else _region(region, loaded.graph.input_size)
+    effort = sdp.Effort(seconds=timeout, seed=seed)
     bound = sdp.lipschitz(
-        loaded,
-        norm=norm,
-        output_norm=output_norm,
-        method=method,
-        region=None if region is None else _region(region, loaded.graph.input_size),
-        effort=sdp.Effort(seconds=timeout, seed=seed),
+        loaded, norm=norm, output_norm=output_norm, method=method, region=where, effort=effort
     )
+    outcomes = [Outcome(bound.method, bound, bound.seconds)]
+    if compare:
+        quick = sdp.Effort(seconds=timeout, sampling=None, seed=seed)
+        rest = tuple(name for name in COMPARED if name != bound.method)
+        outcomes += run(loaded, rest, norm=norm, output_norm=output_norm, region=where, effort=quick)
+    if svg_file is not None:
+        write_text(svg_file, picture(loaded.graph, outcomes, bound))
     if certificate is not None:
         from verifier.lipschitz_certificate import bound_certificate
 
@@ -84,8 +103,11 @@ def lipschitz(  # noqa: PLR0913 - one argument per option
     if json_file is not None:
         from verifier.report.emit.json import dumps
 
-        write_text(json_file, dumps(_facts(model, bound, certificate)))
-    click.echo("\n".join(_lines(bound)))
+        facts = _facts(model, bound, certificate)
+        if compare:
+            facts["compared"] = [_compared(one) for one in outcomes]
+        write_text(json_file, dumps(facts))
+    click.echo("\n".join([*_lines(bound), *(table(outcomes) if compare else ())]))
     return 0
 
 
@@ -132,6 +154,15 @@ def _facts(model: Path, bound: LipschitzBound, certificate: Path | None) -> dict
         "rows": [row.upper for row in bound.rows],
         "certificate": None if certificate is None else str(certificate),
         "notes": list(bound.notes),
+    }
+
+
+def _compared(one: Outcome) -> dict[str, Any]:
+    return {
+        "method": one.method,
+        "upper": None if one.bound is None else one.bound.upper,
+        "seconds": one.seconds,
+        "error": one.error,
     }
 
 

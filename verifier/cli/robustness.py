@@ -65,6 +65,9 @@ METHODS = ("auto", "bounds", "lipschitz")
     "--attack/--no-attack", default=True, show_default=True, help="Look for points of another class."
 )
 @click.option("--certificates", type=OUTPUT, help="Folder for certificates of searches and local radii.")
+@click.option(
+    "--svg", "svg_file", type=OUTPUT, help="Write a picture: accuracy by radius, and how radii are spread."
+)
 @click.option("--json", "json_file", type=OUTPUT, help="Write the result as JSON.")
 def robustness(  # noqa: PLR0913 - one argument per option
     model: Path,
@@ -84,6 +87,7 @@ def robustness(  # noqa: PLR0913 - one argument per option
     sample_timeout: float,
     attack: bool,
     certificates: Path | None,
+    svg_file: Path | None,
     json_file: Path | None,
 ) -> int:
     """Measure how robust the ONNX classifier MODEL is on a labelled data set.
@@ -93,6 +97,7 @@ def robustness(  # noqa: PLR0913 - one argument per option
     because confirmed points of another class were found in the other balls ('at most').
     """
     check_output(json_file, flag="--json", inputs=(model, data))
+    check_output(svg_file, flag="--svg", inputs=(model, data))
     if certificates is not None:
         _make_folder(certificates)
     range_ = None if clip is None else _range(clip)
@@ -123,6 +128,10 @@ def robustness(  # noqa: PLR0913 - one argument per option
     )
     with np.errstate(all="ignore"):
         report = measure(model, chosen, [r for r in radii.split(",") if r.strip()], options=options)
+    if svg_file is not None:
+        from verifier.robustness.picture import picture
+
+        write_text(svg_file, picture(report))
     if json_file is not None:
         from verifier.report.emit.json import dumps
 

@@ -73,6 +73,15 @@ class Net:
         (self.x,) = self.op("Add", self.x, step)
         return self
 
+    def conv(self, rng: np.random.Generator) -> Net:
+        """A convolution of channels of 2 by 2 pixels, with rectifiers."""
+        channels = self.size // 4
+        (x,) = self.op("Reshape", self.x, self.const([1, channels, 2, 2], np.int64))
+        kernel = self.const(rng.standard_normal((channels, channels, 3, 3)) / np.sqrt(4 * channels))
+        (x,) = self.op("Relu", self.op("Conv", x, kernel, pads=[1] * 4)[0])
+        (self.x,) = self.op("Reshape", x, self.const([1, self.size], np.int64))
+        return self
+
     def residual(self, w: Array, g: Array, kind: str = "Relu") -> Net:
         """``x + G act(W x)``."""
         skip = self.x
@@ -120,6 +129,15 @@ def random_net(rng: np.random.Generator, kind: str, widths: Sequence[int]) -> Ne
             net.householder(u / np.linalg.norm(u))
         elif kind == "residual":
             net.residual(rng.standard_normal((n, n)) / n, rng.standard_normal((n, n)) / n)
+        elif kind == "conv":
+            net.conv(rng)
+        elif kind == "product":
+            (net.x,) = net.op("Mul", net.x, net.op("MatMul", net.x, net.const(np.eye(n)[::-1]))[0])
+        elif kind == "Swish":
+            (net.x,) = net.op("Mul", net.x, net.op("Sigmoid", net.x)[0])
+        elif kind == "Gelu":
+            (e,) = net.op("Erf", net.op("Mul", net.x, net.const([0.5**0.5]))[0])
+            (net.x,) = net.op("Mul", net.x, net.op("Add", e, net.const([1.0]))[0])
         elif kind == "dense-skip":
             net.dense_skip(rng.standard_normal((3, n)) / np.sqrt(n))
         else:
