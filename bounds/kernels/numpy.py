@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bounds.kernels.library_conv import LibraryConvolutions
 from bounds.numerics import Precision
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class NumpyKernels:
     def __init__(self, precision: Precision) -> None:
         self.precision = precision
         self._exact = precision.u == 0.0
+        self._library = LibraryConvolutions() if precision.dtype == np.float32 and precision.u else None
 
     def array(self, values: Any) -> Any:
         array = np.asarray(values)
@@ -186,8 +188,11 @@ class NumpyKernels:
         )
 
     def conv(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:
-        # sum over taps of a (grouped) channel product
         g = geometry
+        found = None if self._library is None else self._library.conv(x, weight, g)
+        if found is not None:
+            return found
+        # sum over taps of a (grouped) channel product
         m = len(x) * g.n
         height, width = g.padded
         top, left = g.pads[0], g.pads[1]
@@ -202,6 +207,9 @@ class NumpyKernels:
 
     def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
         g = geometry
+        found = None if self._library is None else self._library.adjoint(a, weight, g)
+        if found is not None:
+            return found
         if g.groups == 1 and g.p * g.q <= _SMALL_IMAGE and not self._exact:
             return self._small_adjoint(a, weight, g)
         m = len(a) * g.n

@@ -16,7 +16,7 @@ from bounds.ops.linear import DenseMap
 # below this many entries one dense product beats patch gathering (and its rows are free), unless more than
 # this many of them per tap are zeros for each that is none
 DENSE_LIMIT = 4_000_000
-_DENSE_WASTE = 8
+_DENSE_WASTE = 2
 
 _Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of an image, half-open."""
