@@ -200,8 +200,35 @@ def fits_dense(node: Node, graph: Graph) -> bool:
 
 def as_dense(node: Node, kernels: Kernels, exact_map: AffineMap) -> AffineMap:
     """The same map as one matrix. Each entry is a single weight, so nothing is rounded."""
-    (columns,) = exact_map.adjoint(np.eye(exact_map.size))
+    assert isinstance(exact_map, ConvMap)
+    if exact_map.geometry.n > 1:
+        (columns,) = exact_map.adjoint(np.eye(exact_map.size))
+    else:
+        matrix = _matrix(exact_map.geometry, np.asarray(node.params["weight"], dtype=np.float64))
+        columns = matrix.T if exact_map.flip else matrix
     bias = None if exact_map.bias is None else exact_map.kernels.numpy(exact_map.bias)
-    dense = DenseMap(kernels, np.ascontiguousarray(columns), bias, 1)
-    del node
-    return dense
+    return DenseMap(kernels, np.ascontiguousarray(columns), bias, 1)
+
+
+def _matrix(g: ConvGeometry, weight: Array) -> Array:
+    """``features x image`` of a convolution of one image, weights ``(O, C/groups, kh, kw)``."""
+    out = np.zeros((g.o, g.p, g.q, g.c, g.h, g.w))
+    o, c = g.o // g.groups, g.c // g.groups
+    for i, j, _, _ in g.taps():
+        (p, y), (q, x) = _pairs(g, i, 0), _pairs(g, j, 1)
+        p, q, y, x = (
+            v.ravel() for v in (*np.meshgrid(p, q, indexing="ij"), *np.meshgrid(y, x, indexing="ij"))
+        )
+        for k in range(g.groups):
+            block = out[k * o : (k + 1) * o, :, :, k * c : (k + 1) * c]
+            # places come first: an array of (places, O, C), the same weights at each
+            block[:, p, q, :, y, x] = weight[k * o : (k + 1) * o, :, i, j]
+    return out.reshape(g.o * g.p * g.q, -1)
+
+
+def _pairs(g: ConvGeometry, tap: int, axis: int) -> tuple[Array, Array]:
+    """Along an axis (0 or 1): features that a kernel position serves, and the input places it reads there."""
+    features = np.arange((g.p, g.q)[axis])
+    places = features * g.strides[axis] + tap * g.dilations[axis] - g.pads[axis]
+    inside = (places >= 0) & (places < (g.h, g.w)[axis])
+    return features[inside], places[inside]
