@@ -14,7 +14,7 @@ _WARM, _TIMED = 4, 20
 
 
 def epochs_for(make: Callable[[int], Any], seconds: float, arrays: Any = None) -> int:
-    """How many epochs of ``make(epochs)`` fit a budget of processor seconds (at least one), from some steps."""
+    """How many epochs of ``make(epochs)`` fit a budget of processor seconds (at least one)."""
     import torch
 
     from training import trainer

@@ -1,11 +1,11 @@
-"""CIFAR-10, 1-Lipschitz convolutional networks of 0.5 to 1 million parameters, a budget of processor time each.
+"""CIFAR-10, 1-Lipschitz convolutional networks of 0.5 to 1 million parameters, equal processor time.
 
     ./scripts/bench certified_cifar --data cifar10.npz --seconds 3600 [--networks bcop] [--seeds 0 1 2]
     ./scripts/bench certified_cifar --data cifar10.npz --seconds 240 --select --networks bcop spectral aol
 
 The budget is processor time of one thread, so that a loaded machine does not change what is trained, and sets
-the number of epochs. ``--select`` leaves the test set alone: it trains without the last --held examples of the
-training set and measures on those, which is how the network of the long run was chosen. Networks and
+the number of epochs. ``--select`` leaves the test set alone: it trains without the last --held examples of
+the training set and measures on those, which is how the network of the long run was chosen. Networks and
 checkpoints are kept in --work, and a run that was stopped goes on from there.
 """
 

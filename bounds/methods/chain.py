@@ -1,10 +1,10 @@
 """CROWN-IBP on a chain of affine maps and rectifiers, with both directions of differentiation by hand.
 
-The same mathematics as :mod:`bounds.methods.nominal`, for the networks that are trained most. Recorded operation
-by operation, half of a small network's step is bookkeeping of the recorder, and most of a large one's is
-elementwise traffic; here a step is two recorded functions. Values are flat; those of images have their channels
-last (``h w c``), in which PyTorch's CPU library computes convolutions several times faster (it need not reorder
-operands). Nominal, as everything for training.
+The same mathematics as :mod:`bounds.methods.nominal`, for the networks that are trained most. Recorded
+operation by operation, half of a small network's step is bookkeeping of the recorder, and most of a large
+one's is elementwise traffic; here a step is two recorded functions. Values are flat; those of images have
+their channels last (``h w c``), in which PyTorch's CPU library computes convolutions several times faster (it
+need not reorder operands). Nominal, as everything for training.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _flat(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An affine map of the chain: its node, a scale that follows it before the rectifier, its operand's image.
+    """An affine map of the chain, a scale that follows it before the rectifier, its operand's image.
 
     Attributes:
         kind: how it is applied.
@@ -174,8 +174,8 @@ class Walked:
 
 
 def chain_of(plan: Plan) -> Chain | None:
-    """The chain that a plan is: affine maps (dense or convolutions, perhaps with a scale behind) and rectifiers
-    in turns, from the inputs to the only output; else None."""
+    """The chain that a plan is, or None: affine maps (dense or convolutions, perhaps with a scale behind) and
+    rectifiers in turns, from the inputs to the only output."""
     links: list[Link] = []
     image: tuple[int, int, int] | None = None
     steps = plan.steps

@@ -78,8 +78,8 @@ def _where_positive(x: Tensor, of: Tensor) -> Tensor:
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Boxes (axis 0 of all) in blocks so small that temporaries stay in the cache.
 
-    On an image-sized layer an elementwise operation costs what its memory traffic does, and a training step has
-    dozens of them.
+    On an image-sized layer an elementwise operation costs what its memory traffic does, and a training step
+    has dozens of them.
     """
     boxes = len(tensors[0])
     most = max(t.numel() for t in tensors)
@@ -95,8 +95,8 @@ def relu_interval(centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tenso
     """Intervals through rectifiers, ``D n`` each.
 
     Returns:
-        ``p = max(hi, 0)`` and ``q = min(lo, 0)`` of the operand, from which :func:`relu_rows` makes its lines; centre
-        and radius of the value.
+        ``p = max(hi, 0)`` and ``q = min(lo, 0)`` of the operand, which :func:`relu_rows` makes its lines of;
+        centre and radius of the value.
     """
     p, q, middle, spread = (torch.empty_like(centre) for _ in range(4))
     for c, r, high, low, m, s in _blocks(centre, radius, p, q, middle, spread):
@@ -247,8 +247,8 @@ def relu_rows(a: Tensor, p: Tensor, q: Tensor, bias: Tensor | None) -> tuple[Ten
     relaxation, p and q being :func:`relu_interval`'s of ``z + bias``.
 
     By hand because recorded elementwise operations (selections above all) are most of a training step's time:
-    with ``w = p - q`` the upper line has slope ``u = p / w`` and intercept ``-q u``, the lower one slope 1 where
-    ``p + q > 0``, else 0; stable elements come out right by themselves.
+    with ``w = p - q`` the upper line has slope ``u = p / w`` and intercept ``-q u``, the lower one slope 1
+    where ``p + q > 0``, else 0; stable elements come out right by themselves.
     """
     out, drop = torch.empty_like(a), a.new_empty(a.shape[:2])
     for rows, high, low, o, d in _blocks(a, p, q, out, drop):
@@ -272,8 +272,8 @@ def relu_rows_gradient(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """What rows, p, q and bias receive in :func:`relu_rows`, whose rows were ``out``.
 
-    The gradient at a zero coefficient is the lower slope. What both directions need is computed anew, in the cache:
-    cheaper than fetching it.
+    The gradient at a zero coefficient is the lower slope. What both directions need is computed anew, in the
+    cache: cheaper than fetching it.
     """
     to_a, to_p, to_q = torch.empty_like(a), torch.empty_like(ends[0]), torch.empty_like(ends[1])
     for rows, high, low, g, d, ta, tp, tq in _blocks(a, *ends, given, dropped, to_a, to_p, to_q):
@@ -306,7 +306,7 @@ class _ThroughRelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         a, p, q, out = ctx.saved_tensors
-        return relu_rows_gradient(*grads, a, (p, q), out, None)[:3]
+        return relu_rows_gradient(grads[0], grads[1], a, (p, q), out, None)[:3]
 
 
 def dot(rows: Tensor, x: Tensor) -> Tensor:

@@ -57,6 +57,8 @@ class BoundedNetwork:
 
     def held(self, x: Tensor) -> Tensor:
         """Logits with the normalisation statistics of the last :meth:`clean` (for points of attacks)."""
+        if not self._norms:
+            return self.module(x)
         return self.bounds.evaluate(x.flatten(1))
 
     def refresh(self) -> None:
