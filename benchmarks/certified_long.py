@@ -3,8 +3,8 @@
     nohup ./scripts/bench certified_long --data FOLDER --work FOLDER [--scale 0.33] &
 
 Runs at the lowest priority. Budgets are processor seconds, so a loaded machine changes when a table is
-finished and not what is in it. Every table keeps the rows it has, so a run that was stopped goes on; a lock file in
---work keeps a second driver away.
+finished and not what is in it. Every table keeps the rows it has, so a run that was stopped goes on; a lock
+file in --work keeps a second driver away.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Such layers (deel-torchlip, orthogonium) are linear or convolutional layers of PyTorch whose weight is
 computed from others at every call. For bounds only the weight counts: :func:`plain` evaluates it once and
-puts an ordinary layer in its place. Nothing is taken from the library's promise; the constant is then proved of
-the float32 weights by ``sdp.lipschitz(from_torch(plain(...)))``.
+puts an ordinary layer in its place. Nothing is taken from the library's promise; the constant is then
+proved of the float32 weights by ``sdp.lipschitz(from_torch(plain(...)))``.
 """
 
 from __future__ import annotations
