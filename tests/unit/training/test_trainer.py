@@ -141,7 +141,7 @@ def test_a_network_too_large_for_memory_is_told(tmp_path: Path) -> None:
     with pytest.raises(SureboundError, match=r"out of memory while building .*lower the widths"):
         trainer.start(
             small(
-                model={"kind": "plain", "activation": "relu", "hidden": [1 << 28, 1 << 28]},
+                model={"kind": "plain", "activation": "relu", "hidden": [1 << 40]},
                 loss={"name": "ibp"},
             ),
             tmp_path,
