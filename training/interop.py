@@ -9,7 +9,7 @@ proved of the float32 weights by ``sdp.lipschitz(from_torch(plain(...)))``.
 from __future__ import annotations
 
 import copy
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +61,12 @@ def _ordinary(part: nn.Module) -> nn.Module | None:
     """PyTorch's own layer with the part's present weight, or None for parts of another kind."""
     if type(part) in (nn.Linear, nn.Conv2d) and not hasattr(part, "parametrizations"):
         return None
+    bias: Any = getattr(part, "bias", None)
+    layer: Any
     with torch.no_grad():
         if isinstance(part, nn.Linear):
             weight = part.weight.detach()
-            layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias=part.bias is not None)
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
         elif isinstance(part, nn.Conv2d):
             weight = part.weight.detach()
             outputs, inputs, *kernel = weight.shape
@@ -78,12 +80,12 @@ def _ordinary(part: nn.Module) -> nn.Module | None:
                 else (part.padding[0], part.padding[-1]),
                 dilation=(part.dilation[0], part.dilation[-1]),
                 groups=part.groups,
-                bias=part.bias is not None,
+                bias=bias is not None,
                 padding_mode=part.padding_mode,
             )
         else:
             return None
         layer.weight.copy_(weight)
-        if part.bias is not None:
-            layer.bias.copy_(part.bias)
+        if bias is not None:
+            layer.bias.copy_(bias)
     return layer
