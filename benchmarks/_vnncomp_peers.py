@@ -6,7 +6,8 @@ Run as a program, it reads the raw rows of the runs ``vnncomp_peers_*`` and ``fa
     .venv/bin/python benchmarks/_vnncomp_peers.py --root DIR
 
 Nothing is assumed in our favour: where alpha,beta-CROWN was not run on this machine, what its official GPU
-run decided counts as decided, except where that run took longer than the limit here; those are listed apart.
+run decided counts as decided (likewise where it failed for want of something here), except where that run
+took longer than the limit here; those are listed apart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from _common import RESULTS, described
 from _vnncomp_instances import Instance, Key, read
 from _vnncomp_summary import Result, Row, is_wrong, results
-from _vnncomp_tools import OURS, SURE
+from _vnncomp_tools import FAILED, OURS, SURE
 
 ABC = "alpha-beta-crown"
 LIMIT = 60.0
@@ -76,7 +77,8 @@ def count_table(instances: Sequence[Instance], folder: Path) -> str:
     runs = [load(folder, pattern) for pattern in (OPEN, BESIDE)]
     found = results([r for run in runs for r in run.rows], instances)
     ours20 = decided_in_families(folder)
-    ours_ran, abc_ran = found.get(OURS.name, {}), found.get(ABC, {})
+    ours_ran = found.get(OURS.name, {})
+    abc_ran = {k: r for k, r in found.get(ABC, {}).items() if r.verdict not in FAILED}
     ours = ours20 | _solved(ours_ran)
     lines: list[str] = []
     held = families = 0
