@@ -44,15 +44,18 @@ class Run:
 
 
 def load(folder: Path, pattern: str) -> Run:
-    """Rows and sessions of the runs ``pattern``, in the order of their names."""
-    rows: list[Row] = []
+    """Rows and sessions of the runs ``pattern``; of two rows about the same, the later name's counts.
+
+    So ``NAME_again`` replaces rows of ``NAME``; both stay on disk.
+    """
+    rows: dict[tuple[str, Key, int], Row] = {}
     sessions: list[str] = []
     for path in sorted(folder.glob(f"{pattern}.csv")):
         with path.open(newline="", encoding="utf-8") as file:
-            rows += [_row(cells) for cells in csv.DictReader(file)]
+            rows |= {(r.tool, r.key, r.repeat): r for r in map(_row, csv.DictReader(file))}
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         sessions += [f"{path.stem}: {described(s)}" for s in record["sessions"]]
-    return Run(rows, sessions)
+    return Run(list(rows.values()), sessions)
 
 
 def _row(cells: dict[str, str]) -> Row:

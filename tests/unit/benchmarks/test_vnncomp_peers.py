@@ -78,3 +78,9 @@ def test_wrong_answers_are_named(root: Path) -> None:
     journal(root, "vnncomp_peers_beside", (ABC, "a", "sat", 1.0), ("surebound", "a", "unsat", 1.0))
     lines = wrong_lines(read(root, [], None, 1e9), load(root, "vnncomp_peers_beside*").rows)
     assert lines == [f"- {ABC}: f a p: said sat, expected unsat"]
+
+
+def test_a_repeated_run_replaces_rows(root: Path) -> None:
+    journal(root, "vnncomp_peers_open", (ABC, "b", "timed-out", 65.0), (ABC, "c", "timed-out", 65.0))
+    journal(root, "vnncomp_peers_open_again", (ABC, "c", "unsat", 50.0))
+    assert cells(root)[5:7] == ["1 of 2", "2"]
