@@ -30,6 +30,9 @@ from bounds.relax.relu import SLOPE_STEPS
 _MOST_ROWS, _FEW_ROWS = 4000, 200
 # steps of ascent from what a program says (it is the optimum but for the slopes' rounding)
 _POLISH = 4
+# what float64 costs in units of float32, and passes that a subproblem takes, its candidates included: the
+# intermediate bounds are computed again when splitting what is close has cost as much
+_FINE_COST, _PASSES = 4.0, 150.0
 # float64 bounds that are not tried: those of blocks of which so many in a row did not help
 _IN_VAIN = 64
 
@@ -98,9 +101,18 @@ class ExactLeaves:
     _fine: OperandBounder | None = None
     _program: NodeProgram | None = None
     _vain: int = 0
+    _close: int = 0
 
     def __post_init__(self) -> None:
         self.rows = NodeProgram.rows_of(self.bounder.plan)
+
+    @property
+    def _due(self) -> bool:
+        """Whether a float64 bounder has earned its making."""
+        if self._fine is not None:
+            return True
+        price = _FINE_COST * self.bounder.anchor.refined_work
+        return self._close * _PASSES * self.bounder.plan.work >= price
 
     @property
     def usable(self) -> bool:
@@ -125,6 +137,9 @@ class ExactLeaves:
         close = ~self.proved(found, picks) & (found.lower + 2 * found.pad > 0)
         index = np.flatnonzero(close)
         if not len(index) or self.fine is None or self._vain >= _IN_VAIN:
+            return []
+        self._close += len(index)
+        if not self._due:
             return []
         held = splits.take(index)
         held.beta = found.beta[index]
