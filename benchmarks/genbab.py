@@ -67,7 +67,7 @@ def babsr_like(onnx: Path, vnnlib: Path, timeout: float) -> Report:
 
 def midpoints(onnx: Path, vnnlib: Path, timeout: float) -> Report:
     """Splits every interval in the middle (rectifiers too)."""
-    operand_choice._points = lambda step, lo, hi: ((lo + hi) / 2).astype(np.float32)
+    operand_choice._points = lambda _step, lo, hi: ((lo + hi) / 2).astype(np.float32)
     return full(onnx, vnnlib, timeout)
 
 
