@@ -13,10 +13,9 @@ from bounds.kernels.base import Kernels
 from bounds.ops.base import AffineMap, sign_of
 from bounds.ops.linear import DenseMap
 
-# below this many entries one dense product beats patch gathering (and its rows are free), unless more than
-# this many of them per tap are zeros for each that is none
-DENSE_LIMIT = 4_000_000
-_DENSE_WASTE = 2
+# a convolution becomes a matrix below so many entries, and up to the limit where at most so many of them are
+# zeros for each that is none (libraries' convolutions are as fast as products, and do not multiply by these)
+_DENSE_SMALL, DENSE_LIMIT, _DENSE_WASTE = 1 << 16, 4_000_000, 2
 
 _Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of an image, half-open."""
@@ -195,7 +194,7 @@ def fits_dense(node: Node, graph: Graph) -> bool:
     # a weight is used once at every place of the smaller side
     places = min(int(np.prod(shape[2:])) for shape in (node.shape, source.shape))
     products = int(np.prod(weight)) * node.shape[0] * places
-    return entries <= min(DENSE_LIMIT, _DENSE_WASTE * int(np.prod(weight[2:])) * products)
+    return entries <= min(DENSE_LIMIT, max(_DENSE_SMALL, _DENSE_WASTE * products))
 
 
 def as_dense(node: Node, kernels: Kernels, exact_map: AffineMap) -> AffineMap:
