@@ -18,6 +18,7 @@ import numpy as np
 
 from bounds.kernels.base import Kernels
 from bounds.methods.backward import minimiser
+from bounds.methods.edge_slopes import values_on
 from bounds.methods.multipliers import Multipliers, SlotPairs
 from bounds.methods.tape import Tape
 from bounds.plan import AffineStep, InputStep, apply_nonlinear
@@ -224,7 +225,11 @@ def row_points(
             if arrived is None:  # no row reaches this step
                 values[s.slot] = apply_nonlinear(tape.kernels, s, list(at))
             else:
-                values[s.slot] = tape.relaxations[s.index].value(arrived, dom, choices[s.index], at)
+                value = tape.relaxations[s.index].value(arrived, dom, choices[s.index], at)
+                lines = tape.edges.get(s.index)
+                if lines is not None:
+                    value = values_on(tape, lines, arrived, value, values[lines.slot], dom)
+                values[s.slot] = value
     return values
 
 

@@ -4,20 +4,22 @@ With its intermediate bounds fixed, the best bound over all slopes and multiplie
 inputs, steps' values and the lines that enclose nonlinear steps (Salman et al. 2019). Its dual solution holds
 the slopes: where ``A`` is the multiplier that arrives at a step's value and ``r`` what its lines hand on to
 the operand, the row uses the line of slope ``r / A``; what this misses is a multiplier of the operand's
-interval, and so is every reduced cost. A solver's numbers are only read off here. Whoever wants a bound
+interval, and so is every reduced cost. Rectifiers behind dense maps also get facets of their hulls, in rounds of cuts
+(:mod:`bounds.methods.hull_cuts`). A solver's numbers are only read off here. Whoever wants a bound
 computes it from them (:mod:`bounds.methods.operand_bounder`), where any choice is sound.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bounds.graph import Array
+from bounds.methods.hull_cuts import Cuts, HullCuts, open_elements
 from bounds.methods.tape import Tape
-from bounds.plan import AffineStep, InputStep, Plan, apply_nonlinear
+from bounds.plan import AffineStep, InputStep, Plan, ReluStep, apply_nonlinear
 from bounds.relax.base import Relaxation
 from bounds.relax.elementwise import ScalarRelaxation
 from bounds.relax.product import ProductRelaxation
@@ -38,6 +40,9 @@ _OPTIMAL, _INFEASIBLE = 0, 2
 _PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
 # values that leave a function by less than this (relatively) are as good as exact; a price for all others
 _EXACT, _COSTS = 2.0**-19, 2.0**-30
+# rounds of cuts: most of them, the least gain (relative) that is worth another one, and the bound (relative to the
+# worst one seen) from which on none is needed
+_ROUNDS, _WORTH, _CLEAR = 16, 0.03, 2.0**-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Guidance:
         point: ``d`` inputs where it is attained.
         parameters: per relaxation and parameter ``n`` numbers in [0, 1].
         operand, beta: ``G`` multipliers of operands' intervals.
+        edges: (rectified element, slopes in 1/128) of upper lines with a slope for every edge.
         operand_to_split, split_at: the operand of the step whose lines cost the row most at the optimum, and
             where to split it; -1 where no line costs anything.
     """
@@ -60,6 +66,7 @@ class Guidance:
     beta: Array
     operand_to_split: int
     split_at: float
+    edges: list[tuple[int, Array]] = field(default_factory=list[tuple[int, "Array"]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +87,33 @@ class _Lines:
     shift: Array
 
 
+_StepLines = tuple[int, list[_Lines], list[_Lines]]
+_Inequalities = tuple[Any, Array, list[_StepLines]]
+
+
+@dataclass(slots=True)
+class _Read:
+    """What a row makes of a dual solution: parameters; what they ``miss`` per column; what has ``arrived`` at the
+    value of every nonlinear step; and lines with a slope for every edge."""
+
+    parameters: list[tuple[Array, ...]]
+    miss: Array
+    arrived: list[Array]
+    edges: list[tuple[int, Array]]
+
+
 class NodeProgram:
     """Programs of the subproblems of one anchor; what they share is built once.
 
     Args:
         plan: the network.
+        anchor: its tape of one box, for cuts; None: without.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, anchor: Tape | None = None) -> None:
         self.plan = plan
+        self._hull = None if anchor is None else HullCuts(anchor)
+        self._scale = 0.0  # the worst optimum seen
         self.start = np.cumsum([0, *plan.sizes])
         self.columns = int(self.start[-1])
         self._equalities = self._affine_rows()
@@ -141,7 +166,12 @@ class NodeProgram:
         return sparse.csr_array(entries, shape=(count, self.columns)), np.concatenate(constants)
 
     def solve(
-        self, tape: Tape, box: int, row: Row, fixed: list[tuple[Array, ...]] | None = None
+        self,
+        tape: Tape,
+        box: int,
+        row: Row,
+        fixed: list[tuple[Array, ...]] | None = None,
+        edges: list[tuple[int, Array]] | None = None,
     ) -> Guidance | None:
         """The program of one row over subproblem ``box`` of a tape.
 
@@ -149,29 +179,71 @@ class NodeProgram:
             tape, box: whose intervals and lines.
             row: over outputs and inputs, and its constant.
             fixed: parameters of all lines; only multipliers are free then.
+            edges: with ``fixed``, the lines with a slope for every edge.
 
         Returns:
             What its optimum says; None where there is none (the solver failed, or all is unbounded).
         """
         cost = self._cost(row.outputs, row.inputs)
         low, high = self._ranges(tape, box)
-        matrix, shift, lines = self._inequalities(tape, box, fixed)
-        status, found = _INFEASIBLE, None
-        if np.all(low <= high):
-            status, found = _optimum(cost, (matrix, shift), self._equalities, (low, high))
+        lines = self._inequalities(tape, box, fixed, edges or [])
+        open_ = {} if self._hull is None else open_elements(tape, box, self._hull.layers)
+        last = -np.inf
+        for last_round in range(_ROUNDS, -1, -1):
+            cuts = self._cuts(open_, edges if fixed is not None else None)
+            unequal = self._with_cuts(lines, cuts)
+            status, found = _INFEASIBLE, None
+            if np.all(low <= high):
+                status, found = _optimum(cost, unequal, self._equalities, (low, high))
+            if found is None or self._hull is None or fixed is not None or not last_round:
+                break
+            value = float(cost @ found[0]) + row.constant
+            self._scale = max(self._scale, -value)
+            if value > _CLEAR * self._scale or value - last < _WORTH * abs(value):
+                break
+            last = value
+            if not self._hull.separate(open_, {s: found[0][self._part(s)] for s in self._slots}):
+                break
         infeasible = status == _INFEASIBLE
         if infeasible:
-            found = self._elastic(cost, row.constant, (matrix, shift), (low, high))
+            found = self._elastic(cost, row.constant, unequal, (low, high))
         if found is None:
             return None
         x, price, reduced = found
         point = np.concatenate([x[self._part(s.slot)] for s in self.plan.steps if isinstance(s, InputStep)])
         value = np.inf if infeasible else float(cost @ x) + row.constant
-        read, above = self._read(tape, box, lines, price, reduced, fixed)
-        parameters, miss = read
-        multipliers = self._multipliers(miss, (low, high))
-        place = (-1, 0.0) if infeasible else self._worst(tape, box, x, above)
-        return Guidance(value, point, parameters, *multipliers, *place)
+        read = self._read(tape, box, (lines[2], cuts), price, reduced, fixed)
+        multipliers = self._multipliers(read.miss, (low, high))
+        place = (-1, 0.0) if infeasible else self._worst(tape, box, x, read.arrived)
+        return Guidance(value, point, read.parameters, *multipliers, *place, read.edges)
+
+    @property
+    def _slots(self) -> set[int]:
+        """What cuts are about."""
+        layers = () if self._hull is None else self._hull.layers.values()
+        return {s for v in layers for s in (v.step.slot, v.step.relu.slot)}
+
+    def _cuts(self, open_: dict[int, Array], edges: list[tuple[int, Array]] | None) -> list[Cuts]:
+        if self._hull is None:
+            return []
+        return self._hull.current(open_) if edges is None else self._hull.fixed(edges)
+
+    def _with_cuts(self, lines: _Inequalities, cuts: list[Cuts]) -> tuple[Any, Array]:
+        """Lines and cuts as ``matrix v <= shift``, in this order."""
+        from scipy import sparse
+
+        matrix, shift, _ = lines
+        if not cuts or self._hull is None:
+            return matrix, shift
+        rows: list[Any] = [] if matrix is None else [matrix]
+        for c in cuts:
+            step, count = self._hull.layers[c.index].step, len(c.element)
+            at, edge = np.arange(count), np.nonzero(c.a)
+            columns = np.concatenate([self.start[step.relu.slot] + c.element, self.start[step.slot] + edge[1]])
+            values = np.concatenate([np.ones(count), -c.a[edge]])
+            entries = values, (np.concatenate([at, edge[0]]), columns)
+            rows.append(sparse.csr_array(entries, shape=(count, self.columns)))
+        return sparse.csr_array(sparse.vstack(rows)), np.concatenate([shift, *(c.c for c in cuts)])
 
     def _elastic(
         self, cost: Array, constant: float, lines: tuple[Any, Array], ends: tuple[Array, Array]
@@ -266,9 +338,16 @@ class NodeProgram:
         return low, high
 
     def _inequalities(
-        self, tape: Tape, box: int, fixed: list[tuple[Array, ...]] | None
-    ) -> tuple[Any, Array, list[tuple[int, list[_Lines], list[_Lines]]]]:
-        """Lines of all nonlinear steps as ``matrix v <= shift``, and the lines themselves in that order."""
+        self,
+        tape: Tape,
+        box: int,
+        fixed: list[tuple[Array, ...]] | None,
+        edges: list[tuple[int, Array]],
+    ) -> _Inequalities:
+        """Lines of all nonlinear steps as ``matrix v <= shift``, and the lines themselves in that order.
+
+        Elements whose line has a slope for every edge (``edges``) have no other one above.
+        """
         from scipy import sparse
 
         rows: list[Array] = []
@@ -280,6 +359,9 @@ class NodeProgram:
         for step, relaxation in zip(self.plan.nonlinear, tape.relaxations, strict=True):
             chosen = None if fixed is None else fixed[step.index]
             sides = lines_of_step(relaxation, box) if chosen is None else _chosen(relaxation, box, chosen)
+            if edges and isinstance(step, ReluStep):
+                own = np.array([n for n, _ in edges]) - step.offset
+                sides = sides[0], [_without(part, own) for part in sides[1]]
             kept.append((step.index, *sides))
             for sign, side in zip((1.0, -1.0), sides, strict=True):
                 for lines in side:
@@ -303,19 +385,20 @@ class NodeProgram:
         self,
         tape: Tape,
         box: int,
-        lines: list[tuple[int, list[_Lines], list[_Lines]]],
+        lines: tuple[list[_StepLines], list[Cuts]],
         price: Array,
         reduced: Array,
         fixed: list[tuple[Array, ...]] | None,
-    ) -> tuple[tuple[list[tuple[Array, ...]], Array], list[Array]]:
-        """From the prices ``>= 0`` of lines and the columns' reduced costs: parameters and what they miss.
-
-        Also what arrives at the value of every nonlinear step.
-        """
-        parameters: list[tuple[Array, ...]] = []
-        arrived: list[Array] = []
-        start, miss = 0, reduced.copy()
-        for (index, *sides), relaxation in zip(lines, tape.relaxations, strict=True):
+    ) -> _Read:
+        """From the prices ``>= 0`` of lines and cuts and the columns' reduced costs: what a row makes of them."""
+        out = _Read([], reduced.copy(), [], [])
+        start = 0
+        at_cuts = sum(len(part.element) for _, *sides in lines[0] for side in sides for part in side)
+        paid_cuts: dict[int, tuple[Cuts, Array]] = {}
+        for cuts in lines[1]:
+            paid_cuts[cuts.index] = cuts, price[at_cuts : at_cuts + len(cuts.element)]
+            at_cuts += len(cuts.element)
+        for (index, *sides), relaxation in zip(lines[0], tape.relaxations, strict=True):
             step = self.plan.nonlinear[index]
             above, handed = np.zeros(step.size), [np.zeros(step.size) for _ in step.sources]
             weights: list[list[Array]] = []
@@ -330,15 +413,26 @@ class NodeProgram:
                     np.add.at(above, part.element, sign * paid)
                     for k, slope in enumerate(part.slopes):
                         np.add.at(handed[k], part.element, sign * paid * slope)
-            if fixed is None:
-                found = _parameters(relaxation, box, above, handed, weights)
-            else:
-                found = fixed[index]
-            parameters.append(found)
-            arrived.append(above)
+            mine = np.zeros(0, dtype=np.int64)
+            if index in paid_cuts and self._hull is not None:
+                cuts, paid = paid_cuts[index]
+                np.subtract.at(above, cuts.element, paid)
+                chord, slope = weights[1][0], _of(relaxation, "upper", box)
+                mixed = self._hull.mixed(cuts, paid, above, chord, slope)
+                if fixed is None:
+                    self._hull.paid(cuts, paid)
+                mine = np.array([e for e, _ in mixed], dtype=np.int64)
+                handed[0][mine] += (chord * slope)[mine]  # the line takes that over as well
+                assert isinstance(step, ReluStep)
+                out.edges.extend((step.offset + e, t) for e, t in mixed)
+            found = fixed[index] if fixed is not None else None
+            found = found or _parameters(relaxation, box, above, handed, weights)
+            out.parameters.append(found)
+            out.arrived.append(above)
             for k, slope in enumerate(_slopes(relaxation, box, found, above)):
-                miss[self._part(step.sources[k])] += slope * above - handed[k]
-        return (parameters, miss), arrived
+                slope[mine] = 0  # nothing is handed to the operand itself
+                out.miss[self._part(step.sources[k])] += slope * above - handed[k]
+        return out
 
     def _multipliers(self, miss: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         """Those of operands that are worth having, by number of the operand."""
@@ -404,6 +498,12 @@ def _lines(slopes: tuple[Array, ...], shift: Array, where: Array) -> _Lines:
         finite = finite & np.isfinite(s)
     at = np.flatnonzero(finite)
     return _Lines(at, tuple(s[at] for s in slopes), shift[at])
+
+
+def _without(lines: _Lines, element: Array) -> _Lines:
+    """The lines of all other elements."""
+    keep = ~np.isin(lines.element, element)
+    return _Lines(lines.element[keep], tuple(s[keep] for s in lines.slopes), lines.shift[keep])
 
 
 def _relu_lines(relaxation: ReluRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.methods.backward import minimiser
+from bounds.methods.edge_slopes import EdgeSlopes, edge_lines, edge_steps
 from bounds.methods.improve import FRESH, WARM, Improved, improve
 from bounds.methods.inherit import inherit
 from bounds.methods.multipliers import multipliers_of
@@ -38,6 +39,7 @@ class OperandBounds:
         beta: ``D K`` float32 multipliers.
         best: rows as they were found, for evidence and for choosing splits.
         tape: the subproblems' relaxations.
+        edges: upper lines with a slope for every edge, as they were given.
     """
 
     lower: Array
@@ -47,6 +49,7 @@ class OperandBounds:
     beta: Array
     best: Improved
     tape: Tape
+    edges: EdgeSlopes
 
 
 class OperandBounder:
@@ -61,6 +64,7 @@ class OperandBounder:
         self.anchor, self.objectives = anchor, objectives
         self.plan, self.kernels = anchor.plan, anchor.kernels
         self.operands = anchor.plan.operands
+        self._edge_steps = edge_steps(anchor.plan)
         for relaxation in anchor.relaxations:
             relaxation.prepare()
 
@@ -84,6 +88,7 @@ class OperandBounder:
         iterations: int,
         *,
         stored: bool = False,
+        edges: EdgeSlopes | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> OperandBounds:
         """Bounds objective row ``picks: D`` over each subproblem.
@@ -94,11 +99,15 @@ class OperandBounder:
             parameters: ``D A`` uint8 to begin with, or None for the anchor's own.
             iterations: steps of improvement.
             stored: parameters must end as a certificate holds them.
+            edges: upper lines with a slope for every edge, by subproblem; they stay as they are.
             should_stop: polled inside.
         """
         k = self.kernels
         tape = inherit(self.anchor, splits)
         tape.should_stop = should_stop
+        if edges is not None and len(edges):
+            tape.edges = edge_lines(self.anchor, self._edge_steps, edges)
+            tape.magnitude = tape.magnitude | {v.slot: v.reach for v in tape.edges.values()}
         dom = k.array(np.arange(len(splits)))
         start = None if parameters is None else self._choices(tape, dom, parameters)
         if start is not None and stored and k.precision.dtype != np.dtype(np.float32):
@@ -134,6 +143,7 @@ class OperandBounder:
             beta,
             best,
             tape,
+            edges or EdgeSlopes.none(),
         )
 
     def _scales(self, tape: Tape, dom: Any, multipliers: Any, start: list[Choice] | None, run: Any) -> Any:

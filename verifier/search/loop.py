@@ -19,6 +19,7 @@ from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
 from verifier.search.outcome import Left, Outcome, Watch
 from verifier.search.pace import CHEAP, effort_after_root
+from verifier.search.program_search import ProgramSearch, guided
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -99,11 +100,7 @@ class Search:
                 if found is not None:
                     out.sat = found
                     break
-            tape = None
-            if first and self.settler.splits_operands:
-                tape = operand_tape(result.tape, self.settler.fast.plan)
-            if len(batch) and tape is not None:
-                self._search_operands(batch, tape)
+            if first and len(batch) and self._search_operands(batch, result.tape):
                 return self.finish()
             children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
@@ -125,18 +122,24 @@ class Search:
             out.reason = UnknownReason.PRECISION
         return out
 
-    def _search_operands(self, root: Domains, tape: Tape) -> None:
-        """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
+    def _search_operands(self, root: Domains, tape: Tape | None) -> bool:
+        """Goes on by splitting operands of nonlinear steps, where that is the better way; the tape is the root's."""
+        tape = operand_tape(tape, self.settler.fast.plan)
+        if tape is None or self.settler.guide is not None:
+            return False
         search = self.operands(tape, root)
+        if not (self.settler.splits_operands or isinstance(search, ProgramSearch)):
+            return False
         search.run(root)
         self.settler.counts.float64 += search.leaves.settled
         self.next_id = search.next_id
+        return True
 
     def operands(self, tape: Tape, root: Domains) -> OperandSearch:
         """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
-        return OperandSearch(
+        search = OperandSearch(
             bounder,
             fast.objectives,
             self.falsifier,
@@ -148,6 +151,7 @@ class Search:
             self.next_id,
             self.settler.exact_leaves(bounder, root),
         )
+        return guided(search, root, fast.varying)
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
         """Books what was refuted; returns the mask of domains still open."""

@@ -129,17 +129,10 @@ class OperandSearch:
             level = next(i for i, f in enumerate(levels) if len(f))
             batch = levels[level].pop(self.budget.allowed(max(1, block >> level), out.bounded))
             try:
-                before = batch.lb.copy()
-                found, still = self._bound(batch, level)
-                if level == _LEVELS - 1 and self.leaves.cheap:
-                    still = self._by_programs(batch, found, still)
-                sat = self._falsify(batch, found, still, lo, hi)
-                if sat is not None:
-                    out.sat = sat
+                found = self._step(batch, level, lo, hi)
+                if found is None:
                     break
-                children, stalled = self._split(batch, before, found, still)
-                if out.sat is not None:
-                    break
+                children, stalled = found
             except Stopped:
                 levels[level].push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
@@ -150,6 +143,24 @@ class OperandSearch:
             if self.watch:
                 self.watch(out.bounded, sum(map(len, levels)), out.closed, _worst(levels))
         out.worst = _worst(levels)
+
+    def _step(
+        self, batch: OperandDomains, level: int, lo: Array, hi: Array
+    ) -> tuple[OperandDomains, Array] | None:
+        """Bounds a block, refutes, tries to falsify and splits; None where a violation was found.
+
+        Returns:
+            The children, and which of them have parents whose bounds hardly rose.
+        """
+        before = batch.lb.copy()
+        found, still = self._bound(batch, level)
+        if level == _LEVELS - 1 and self.leaves.cheap:
+            still = self._by_programs(batch, found, still)
+        self.outcome.sat = self._falsify(batch, found, still, lo, hi)
+        if self.outcome.sat is not None:
+            return None
+        split = self._split(batch, before, found, still)
+        return split if self.outcome.sat is None else None
 
     def _roots(self, root: Domains) -> OperandDomains:
         """One copy of the root for each open group; a first copy of all of them is the anchor."""
@@ -167,7 +178,7 @@ class OperandSearch:
         count = len(groups)
         open_ = np.zeros((count, self.objectives.groups), dtype=bool)
         open_[np.arange(count), groups] = True
-        picks = self._picks(groups)
+        picks = self.picks(groups)
         return OperandDomains(
             np.array(ids),
             open_,
@@ -188,7 +199,7 @@ class OperandSearch:
             self.tracer.settled(first + np.flatnonzero([not left.any(), not right.any()]))
         return first
 
-    def _picks(self, groups: Array) -> Array:
+    def picks(self, groups: Array) -> Array:
         """The best row of each group on the whole box."""
         start: list[int] = self.objectives.start.tolist()
         rows = np.concatenate([np.arange(start[g], start[g + 1]) for g in groups.tolist()])
@@ -229,7 +240,7 @@ class OperandSearch:
             group = self.objectives.group_of_row[row]
             if self.tracer is not None and self._stored:
                 place = row - self.objectives.start[group]
-                how = (proof.parameters, proof.splits, self.anchor_node, self.bounder.anchor)
+                how = (proof.parameters, proof.splits, self.anchor_node, self.bounder.anchor, proof.edges)
                 self.tracer.refuted_splits(SplitEvidence(batch.id[done], group, place, *how))
             # the row says something of its own group only; should another be open, the ledger refuses
             batch.open[done, group] = False
