@@ -66,11 +66,31 @@ class EdgeSlopes:
 
     def take(self, rows: Array) -> EdgeSlopes:
         """Those of the listed rows, which are counted from 0 then (a row may be listed twice)."""
-        first, last = (np.searchsorted(self.row, rows, side=s) for s in ("left", "right"))  # type: ignore[call-overload]
-        held = [(i, p) for i, (a, b) in enumerate(zip(first, last, strict=True)) for p in range(a, b)]
-        return EdgeSlopes.of(
-            [(i, int(self.neuron[p]), self.slopes[self.start[p] : self.start[p + 1]]) for i, p in held]
+        packed, held = lines_of_rows(self.row, rows)
+        size = (self.start[1:] - self.start[:-1])[held]
+        start = np.cumsum([0, *size], dtype=np.int64)
+        at = np.arange(start[-1]) - np.repeat(start[:-1] - self.start[:-1][held], size)
+        return EdgeSlopes(packed, self.neuron[held], start, self.slopes[at])
+
+    @staticmethod
+    def concat(parts: list[EdgeSlopes], first: Array) -> EdgeSlopes:
+        """All of them in order; the rows of each part are counted from ``first`` (ascending) on."""
+        held = [EdgeSlopes.none(), *parts]
+        size = np.concatenate([p.start[1:] - p.start[:-1] for p in held])
+        return EdgeSlopes(
+            np.concatenate([p.row + s for p, s in zip(held, [0, *first.tolist()], strict=True)]),
+            np.concatenate([p.neuron for p in held]),
+            np.cumsum([0, *size], dtype=np.int64),
+            np.concatenate([p.slopes for p in held]),
         )
+
+
+def lines_of_rows(row: Array, wanted: Array) -> tuple[Array, Array]:
+    """Pairs (position in ``wanted``, line) of all lines, whose rows ascend, of the wanted rows."""
+    first, last = (np.searchsorted(row, wanted, side=s) for s in ("left", "right"))  # type: ignore[call-overload]
+    count = last - first
+    packed = np.repeat(np.arange(len(wanted)), count)
+    return packed, np.arange(len(packed)) + np.repeat(first - (np.cumsum(count) - count), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +157,7 @@ class EdgeLines:
 
     def of(self, rows: Array) -> tuple[Array, Array]:
         """For packed rows over boxes ``rows: R`` (numpy) the pairs of packed row and line."""
-        first, last = (np.searchsorted(self.row, rows, side=s) for s in ("left", "right"))  # type: ignore[call-overload]
-        count = last - first
-        packed = np.repeat(np.arange(len(rows)), count)
-        line = np.arange(len(packed)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
-        return packed, line
+        return lines_of_rows(self.row, rows)
 
 
 def edge_lines(anchor: Tape, steps: dict[int, EdgeStep], slopes: EdgeSlopes) -> dict[int, EdgeLines]:
