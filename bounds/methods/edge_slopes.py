@@ -137,66 +137,105 @@ def box_of(tape: Tape, slot: int) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeLayer:
+    """What lines of one step need of the anchor, in its precision; ``m`` elements of the step, ``n`` of x.
+
+    Attributes:
+        step: the step.
+        weight: ``m n``; least, most: ``m n`` the two ends of ``w x`` on the anchor's box; size: ``m n`` of ``|w x|``.
+        top: ``m`` the sum of ``most`` and the bias; sums: ``m`` what the magnitudes of its terms add up to.
+        error: ``m`` bound on ``|z - (w . x + b)|``.
+        reach: ``n`` bound on ``|x|``.
+    """
+
+    step: EdgeStep
+    weight: Any
+    least: Any
+    most: Any
+    size: Any
+    top: Any
+    sums: Any
+    error: Any
+    reach: Any
+
+    @staticmethod
+    def of(anchor: Tape, step: EdgeStep) -> EdgeLayer:
+        """Of a tape of one box."""
+        k, w, bias = anchor.kernels, step.dense.weight, step.dense.bias
+        lo, hi = (v[0] for v in box_of(anchor, step.slot))
+        reach = k.maximum(abs(lo), abs(hi))
+        ends = w * lo, w * hi
+        most, size = k.maximum(*ends), abs(w) * reach
+        top, sums = k.sum(most, 1), k.sum(size, 1)
+        if bias is not None:
+            top, sums = top + bias, sums + abs(bias)
+        error = anchor.error[step.relu.source]
+        return EdgeLayer(step, w, k.minimum(*ends), most, size, top, sums, error, reach)
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeLines:
     """Lines ``h <= a . x + c`` of one step in working precision.
 
     Attributes:
-        slot: where x is.
+        layer: the step's.
         row, element: ``P`` numpy, row (ascending) and element of the step.
+        t: ``P n`` numpy uint8, slopes in 1/128.
         a: ``P n``; c: ``P``, rounded upwards; mass: ``P``, a bound on ``|a| . |x|``.
-        reach: ``n`` a bound on ``|x|``.
     """
 
-    slot: int
+    layer: EdgeLayer
     row: Array
     element: Array
+    t: Array
     a: Any
     c: Any
     mass: Any
-    reach: Any
 
-    def of(self, rows: Array) -> tuple[Array, Array]:
-        """For packed rows over boxes ``rows: R`` (numpy) the pairs of packed row and line."""
-        return lines_of_rows(self.row, rows)
+    @property
+    def slot(self) -> int:
+        """Where x is."""
+        return self.layer.step.slot
 
 
-def edge_lines(anchor: Tape, steps: dict[int, EdgeStep], slopes: EdgeSlopes) -> dict[int, EdgeLines]:
-    """The lines with the given slopes, valid on the box of the anchor, a tape of one box.
+def edge_lines(anchor: Tape, layer: EdgeLayer, row: Array, element: Array, t: Array) -> EdgeLines:
+    """The lines with slopes ``t: P n`` (uint8, in 1/128) of rows and elements ``P``, on the anchor's box.
 
-    Soundness: the line's coefficients a are the *computed* products ``t w``, whatever they are. Its constant is
-    the larger of two sums, each enlarged by its rounding (``gamma`` times the sum of its terms' magnitudes) and
-    the second by ``error``, the anchor's bound on ``|z - (w . x + b)|``: conversion of weights and, at level
-    ``float32``, the network's own rounding. An infinite end makes c infinite or NaN, and nothing is proved.
+    Soundness: the line's coefficients a are the *computed* products ``t w``, whatever they are. Over the reals
+    ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to the rounding of a, as t is
+    in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its products and additions
+    and those in the layer, and the second also ``error``: conversion of weights and, at level ``float32``, the
+    network's own rounding. An infinite end makes c infinite or NaN, and nothing is proved.
     """
     k, p = anchor.kernels, anchor.kernels.precision
+    at, n = k.array(element), layer.step.dense.inner
+    share = k.array(t.astype(np.float64) / SLOPE_STEPS)
+    a = share * k.take(layer.weight, at)
+    idle = -k.rowdot(share, k.take(layer.least, at))
+    active = k.take(layer.top, at) - k.rowdot(share, k.take(layer.most, at))
+    error, mass = k.take(layer.error, at), k.rowdot(share, k.take(layer.size, at))
+    if p.u:
+        slack, tiny = p.slack(anchor.plan.terms + n + 8), p.eta * (2 * n + 8) * (1 + k.total(layer.reach))
+        mass = mass * slack + tiny
+        idle = idle + (p.gamma(n + 12) * mass + tiny)
+        sums = (mass + k.take(layer.sums, at)) * slack
+        active = active + (error * slack + (p.gamma(n + 12) * sums + tiny))
+    else:
+        active = active + error
+    c = k.maximum(idle, active)
+    c = c + 4 * p.u * abs(c)
+    return EdgeLines(layer, row, element, t, a, c, mass)
+
+
+def lines_of(anchor: Tape, layers: dict[int, EdgeLayer], slopes: EdgeSlopes) -> dict[int, EdgeLines]:
+    """All lines with the given slopes, by index of the step."""
     out: dict[int, EdgeLines] = {}
-    for index, step in steps.items():
-        offset, size, n = step.relu.offset, step.relu.size, step.dense.inner
-        mine = np.flatnonzero((slopes.neuron >= offset) & (slopes.neuron < offset + size))
-        if not len(mine):
-            continue
-        element = slopes.neuron[mine] - offset
-        at = k.array(element)
-        t = slopes.slopes[slopes.start[mine][:, None] + np.arange(n)]
-        w = k.take(step.dense.weight, at)
-        a = k.array(t.astype(np.float64) / SLOPE_STEPS) * w
-        lo, hi = (v[0] for v in box_of(anchor, step.slot))
-        reach = k.maximum(abs(lo), abs(hi))
-        rest = w - a
-        bias = k.zeros(len(mine)) if step.dense.bias is None else k.take(step.dense.bias, at)
-        idle = -(k.minimum(a, 0) @ hi + k.maximum(a, 0) @ lo)
-        active = k.maximum(rest, 0) @ hi + k.minimum(rest, 0) @ lo + bias
-        error = k.take(anchor.error[step.relu.source], at)
-        mass, sums = abs(a) @ reach, (abs(a) + abs(w)) @ reach + abs(bias)
-        if p.u:
-            # differences, products and sums of both halves; then what all this takes off itself
-            slack, tiny = p.slack(anchor.plan.terms + n + 8), p.eta * (2 * n + 8) * (1 + k.total(reach))
-            mass, sums = mass * slack + tiny, sums * slack
-            idle = idle + (p.gamma(2 * n + 8) * mass + tiny)
-            error = error * slack + (p.gamma(2 * n + 8) * sums + tiny)
-        c = k.maximum(idle, active + error)
-        c = c + 4 * p.u * abs(c)
-        out[index] = EdgeLines(step.slot, slopes.row[mine], element, a, c, mass, reach)
+    for index, layer in layers.items():
+        first, size, n = layer.step.relu.offset, layer.step.relu.size, layer.step.dense.inner
+        mine = np.flatnonzero((slopes.neuron >= first) & (slopes.neuron < first + size))
+        if len(mine):
+            t = slopes.slopes[slopes.start[mine][:, None] + np.arange(n)]
+            out[index] = edge_lines(anchor, layer, slopes.row[mine], slopes.neuron[mine] - first, t)
     return out
 
 
@@ -219,31 +258,40 @@ def take_over(tape: Tape, lines: EdgeLines, a: Any, dom: Any) -> tuple[Any, Edge
         The rows without these coefficients, and where they went (None: nothing was taken).
     """
     k, p = tape.kernels, tape.kernels.precision
-    packed, line = lines.of(np.asarray(k.numpy(dom)).astype(np.int64))
+    packed, line = lines_of_rows(lines.row, np.asarray(k.numpy(dom)).astype(np.int64))
     if not len(packed):
         return a, None
     at = k.array(packed), k.array(lines.element[line])
-    held, which = a[at], k.array(line)
+    held = a[at]
     g = k.minimum(held, 0)
     a = k.copy(a)
     a[at] = k.maximum(held, 0)
-    drop, size = k.zeros(len(a)), k.zeros(len(a))
-    part = k.zeros(len(a), lines.a.shape[1])
-    constants = g * k.take(lines.c, which)
-    k.add_at(part, (at[0],), g[:, None] * k.take(lines.a, which))
-    k.add_at(drop, (at[0],), constants)
+    slopes, c, mass = (lines.a, lines.c, lines.mass)
+    if len(line) != len(lines.row) or not np.array_equal(line, np.arange(len(line))):
+        slopes, c, mass = (k.take(v, k.array(line)) for v in (slopes, c, mass))
+    constants, size = g * c, k.zeros(len(a))
+    part, drop = k.zeros(len(a), slopes.shape[1]), k.zeros(len(a))
+    where = np.flatnonzero(np.append(True, packed[1:] != packed[:-1]))
+    rows = k.array(packed[where])
+    part[rows] = _segments(g[:, None] * slopes, where)
+    drop[rows] = _segments(constants, where)
     if not p.u:
         return a, EdgePart(part, drop, size)
-    k.add_at(size, (at[0],), abs(constants) - g * k.take(lines.mass, which))
+    size[rows] = _segments(abs(constants) - g * mass, where)
     most = int(np.bincount(packed).max())
-    error = p.gamma(most + 4) * size * p.slack(most + 4) + p.eta * (most + 2) * (1 + k.total(lines.reach))
-    return a, EdgePart(part, drop, error)
+    error = p.gamma(most + 4) * size * p.slack(most + 4)
+    return a, EdgePart(part, drop, error + p.eta * (most + 2) * (1 + k.total(lines.layer.reach)))
+
+
+def _segments(a: Any, starts: Array) -> Any:
+    """Sums of consecutive pieces of ``a: P *`` (NumPy arrays: searches that split operands run on these)."""
+    return np.add.reduceat(a, starts, axis=0)
 
 
 def values_on(tape: Tape, lines: EdgeLines, arrived: Any, value: Any, x: Any, dom: Any) -> Any:
     """``value: R n`` of the chosen lines of a step, with these lines' values where rows use them (a guide)."""
     k = tape.kernels
-    packed, line = lines.of(np.asarray(k.numpy(dom)).astype(np.int64))
+    packed, line = lines_of_rows(lines.row, np.asarray(k.numpy(dom)).astype(np.int64))
     at = k.array(packed), k.array(lines.element[line])
     which = k.array(line)
     own = k.rowdot(k.take(lines.a, which), k.take(x, at[0])) + k.take(lines.c, which)
@@ -252,36 +300,16 @@ def values_on(tape: Tape, lines: EdgeLines, arrived: Any, value: Any, x: Any, do
     return out
 
 
-# ------------------------------------------------------------------ the best facet at a point
-def facets(weights: Array, lo: Array, hi: Array, top: Array, x: Array) -> tuple[Array, Array]:
-    """The tightest facet of each neuron's hull at the point x: slopes t (``P n``) and its value there (``P``).
-
-    Greedy (Tjandraatmadja et al. 2020, proposition 2): edges are taken in the order of how far x is from the end
-    that makes the operand least, as long as the operand can still be positive without what they add.
+def edge_losses(
+    tape: Tape, lines: EdgeLines, arrived: Any, losses: Any, at: tuple[Any, Any], dom: Any
+) -> Any:
+    """``losses: R n`` of a step, with these lines' own where rows use them.
 
     Args:
-        weights: ``P n`` float64; lo, hi: ``n`` the box; top: ``P`` the operand's largest value on it.
-        x: ``n``.
+        tape, lines, arrived, dom: as for :func:`values_on`.
+        losses: by the ordinary lines.
+        at: ``R n`` values of the operand, and of what it is made of.
     """
-    step = np.abs(weights) * (hi - lo)
-    width = np.where(hi > lo, hi - lo, 1)
-    share = np.where(weights >= 0, x - lo, hi - x) / width
-    share = np.where(step > 0, np.clip(share, 0, 1), 2)
-    order = np.argsort(share, axis=1, kind="stable")
-    steps = np.take_along_axis(step, order, axis=1)
-    left = top[:, None] - np.cumsum(steps, axis=1)
-    place = np.argmax(left < 0, axis=1)
-    rows = np.arange(len(weights))
-    found = left[rows, place] < 0  # otherwise the operand is never negative: the identity
-    rank = np.arange(weights.shape[1])[None, :]
-    last = np.where(found, place, weights.shape[1])
-    sorted_t = (rank < last[:, None]).astype(np.float64)
-    at = np.where(found, place, 0)
-    rest = (left + steps)[rows, at] / np.where(steps[rows, at] > 0, steps[rows, at], 1)
-    sorted_t[rows[found], place[found]] = np.clip(rest, 0, 1)[found]
-    t = np.empty_like(sorted_t)
-    np.put_along_axis(t, order, sorted_t, axis=1)
-    used = np.where(step > 0, share, 0) * step
-    least = top - step.sum(axis=1)
-    value = (t * used).sum(axis=1) + np.where(found, 0.0, least)
-    return t, value
+    real = tape.kernels.maximum(at[0], 0)
+    own = values_on(tape, lines, arrived, real, at[1], dom)
+    return np.where(own != real, arrived * (real - own), losses)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bounds.graph import Array
-from bounds.methods.edge_slopes import EdgeStep, box_of, edge_steps, facets
+from bounds.methods.edge_slopes import EdgeStep, box_of, edge_steps
 from bounds.methods.tape import Tape
 from bounds.plan import InputStep
 from bounds.relax.relu import SLOPE_STEPS
@@ -183,3 +183,38 @@ def open_elements(tape: Tape, box: int, layers: dict[int, Any]) -> dict[int, Arr
         lo, hi = (np.asarray(tape.kernels.numpy(v))[box] for v in tape.relaxations[index].intervals[0])
         out[index] = (lo < 0) & (hi > 0)
     return out
+
+
+# ------------------------------------------------------------------ the best facet at a point
+def facets(weights: Array, lo: Array, hi: Array, top: Array, x: Array) -> tuple[Array, Array]:
+    """The tightest facet of each neuron's hull at the point x: slopes t (``P n``) and its value there (``P``).
+
+    Greedy (Tjandraatmadja et al. 2020, proposition 2): edges are taken in the order of how far x is from the end
+    that makes the operand least, as long as the operand can still be positive without what they add.
+
+    Args:
+        weights: ``P n`` float64; lo, hi: ``n`` the box; top: ``P`` the operand's largest value on it.
+        x: ``n``.
+    """
+    step = np.abs(weights) * (hi - lo)
+    width = np.where(hi > lo, hi - lo, 1)
+    share = np.where(weights >= 0, x - lo, hi - x) / width
+    share = np.where(step > 0, np.clip(share, 0, 1), 2)
+    order = np.argsort(share, axis=1, kind="stable")
+    steps = np.take_along_axis(step, order, axis=1)
+    left = top[:, None] - np.cumsum(steps, axis=1)
+    place = np.argmax(left < 0, axis=1)
+    rows = np.arange(len(weights))
+    found = left[rows, place] < 0  # otherwise the operand is never negative: the identity
+    rank = np.arange(weights.shape[1])[None, :]
+    last = np.where(found, place, weights.shape[1])
+    sorted_t = (rank < last[:, None]).astype(np.float64)
+    at = np.where(found, place, 0)
+    rest = (left + steps)[rows, at] / np.where(steps[rows, at] > 0, steps[rows, at], 1)
+    sorted_t[rows[found], place[found]] = np.clip(rest, 0, 1)[found]
+    t = np.empty_like(sorted_t)
+    np.put_along_axis(t, order, sorted_t, axis=1)
+    used = np.where(step > 0, share, 0) * step
+    least = top - step.sum(axis=1)
+    value = (t * used).sum(axis=1) + np.where(found, 0.0, least)
+    return t, value

@@ -18,6 +18,7 @@ import numpy as np
 
 from bounds.kernels.base import Kernels
 from bounds.methods.backward import minimiser
+from bounds.methods.edge_ascent import EdgeAscent
 from bounds.methods.edge_slopes import values_on
 from bounds.methods.multipliers import Multipliers, SlotPairs
 from bounds.methods.tape import Tape
@@ -73,6 +74,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
     multipliers: Multipliers | None = None,
     pace: Pace = FRESH,
     done: Callable[[Any], bool] | None = None,
+    edges: EdgeAscent | None = None,
 ) -> Improved:
     """Improves rows over boxes ``dom: R`` that start before step ``first``.
 
@@ -90,6 +92,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
         multipliers: of operand splits; moved as well.
         pace: step lengths.
         done: asked before every step whether bounds ``R`` are good enough.
+        edges: upper lines with a slope for every edge, moved as well.
     """
     k = tape.kernels
     if iterations:
@@ -97,7 +100,11 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
             r.prepare()
     choices = [r.initial(dom) for r in tape.relaxations] if start is None else start
     record: list[Any] = [None] * len(choices)
+    if edges is not None:
+        tape.edges = edges.lines
     lower, a, pad = run(choices, record, multipliers)
+    if edges is not None:
+        edges.begin(record)
     plain = Improved(lower, a, pad, choices, multipliers)
     if not iterations:
         return plain
@@ -105,7 +112,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
     counts = [r.parameters for r in tape.relaxations]
     kept = [c[:n] for c, n in zip(choices, counts, strict=True)]
     best = Improved(lower, a, pad, kept, multipliers)
-    ascent = _Ascent(tape, dom, first, pace)
+    ascent = _Ascent(tape, dom, first, pace, edges)
     for t in range(iterations):
         if done is not None and done(best.lower):
             break
@@ -113,7 +120,11 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
         record = [None] * len(choices)
         lower, a, pad = run(choices, record, multipliers)
         kept = [c[:n] for c, n in zip(choices, counts, strict=True)]
+        if edges is not None:
+            edges.keep(np.asarray(k.numpy(lower > best.lower)), record)
         best = _better(k, Improved(lower, a, pad, kept, multipliers), best)
+    if edges is not None:
+        edges.settle()
     best.choices = [r.choose(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
     if (stored or final) and tape.plan.scalars:
         choices = [r.stored(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
@@ -125,8 +136,8 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
 class _Ascent:
     """Adam over all parameters of packed rows, and over multipliers in units of their scale."""
 
-    def __init__(self, tape: Tape, dom: Any, first: int, pace: Pace) -> None:
-        self.tape, self.dom, self.first, self.pace = tape, dom, first, pace
+    def __init__(self, tape: Tape, dom: Any, first: int, pace: Pace, edges: EdgeAscent | None = None) -> None:
+        self.tape, self.dom, self.first, self.pace, self.edges = tape, dom, first, pace, edges
         self.moments: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def step(
@@ -150,6 +161,8 @@ class _Ascent:
             gradient = relaxation.gradient(arrived, self.dom, held, at)
             parameters = (self._moved(step.index, i, held[i], g, t) for i, g in enumerate(gradient))
             moved[step.index] = relaxation.choose(self.dom, tuple(parameters))
+        if self.edges is not None:
+            self.edges.step(values, record, self.pace.parameters * self.pace.slower**t, t)
         if multipliers is None:
             return moved, None
         slopes = tape.kernels.zeros(len(multipliers.beta))
@@ -202,13 +215,14 @@ def row_points(
     a: Any,
     record: list[Any],
     multipliers: Multipliers | None = None,
+    x: Any = None,
 ) -> dict[int, Any]:
-    """Per slot ``R n``: each row's minimiser pushed forward through the lines that the row chose.
+    """Per slot ``R n``: each row's minimiser (or ``x: R d``) pushed forward through the lines that the row chose.
 
     Slots after the last one that a row or multiplier needs are left out. For arguments see
     :meth:`_Ascent.step`; rows pass the steps before ``first``.
     """
-    plan, x = tape.plan, minimiser(tape, a, dom)
+    plan, x = tape.plan, minimiser(tape, a, dom) if x is None else x
     passed = zip(plan.nonlinear, record, strict=False)
     wanted = {s for step, arrived in passed if arrived is not None for s in step.sources}
     wanted |= set(() if multipliers is None else multipliers.slots)

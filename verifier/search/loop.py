@@ -18,8 +18,7 @@ from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
 from verifier.search.outcome import Left, Outcome, Watch
-from verifier.search.pace import CHEAP, effort_after_root
-from verifier.search.program_search import ProgramSearch, guided
+from verifier.search.pace import CHEAP, effort_after_root, hulls_help
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -128,7 +127,7 @@ class Search:
         if tape is None or self.settler.guide is not None:
             return False
         search = self.operands(tape, root)
-        if not (self.settler.splits_operands or isinstance(search, ProgramSearch)):
+        if not (self.settler.splits_operands or search.bounder.hull):
             return False
         search.run(root)
         self.settler.counts.float64 += search.leaves.settled
@@ -139,7 +138,8 @@ class Search:
         """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
-        search = OperandSearch(
+        hulls_help(bounder, fast.objectives, root, fast.varying)
+        return OperandSearch(
             bounder,
             fast.objectives,
             self.falsifier,
@@ -151,7 +151,6 @@ class Search:
             self.next_id,
             self.settler.exact_leaves(bounder, root),
         )
-        return guided(search, root, fast.varying)
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
         """Books what was refuted; returns the mask of domains still open."""

@@ -31,6 +31,8 @@ from verifier.verdict import UnknownReason
 # steps of improvement for the root's rows and for subproblems (of 10, 20, 40 and 80 steps, 40 closed most in
 # equal time on a rectifier network of 4x256; a sigmoid network of 6x200 does as well with 20)
 _ROOT_STEPS, _STEPS = 50, 40
+# the same where lines have slopes for every edge: many more parameters, but a child begins with its parent's
+_HULL_ROOT_STEPS, _HULL_STEPS = 100, 20
 # a subproblem whose bound rose by less than this share since its parent gets twice the steps, up to so many
 # times: splitting does not help where the optimisation is stuck
 _STALLED, _LEVELS = 0.05, 4
@@ -40,6 +42,8 @@ _CANDIDATES = 12
 _WANTED, _DEEPEST = 32, 4
 # multiply-adds of one block, and its largest size
 _BLOCK_WORK, _BLOCK_MOST = 4e9, 256
+# a slope of an edge costs as much as so many multiply-adds
+_EDGE_WORK = 40
 _FIELDS = ("id", "open", "lb", "volume", "pick", "parameters")
 
 
@@ -213,13 +217,14 @@ class OperandSearch:
     def _bound(self, batch: OperandDomains, level: int) -> tuple[OperandBounds, Array]:
         """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
         out = self.outcome
-        whole = batch.splits.depth == 0
+        whole, hull = batch.splits.depth == 0, self.bounder.hull
+        first, steps = (_HULL_ROOT_STEPS, _HULL_STEPS) if hull else (_ROOT_STEPS, _STEPS)
         with self.budget.phase("bounding"):
             found = self.bounder.bound(
                 batch.splits,
                 batch.pick,
                 None if whole else batch.parameters,
-                _ROOT_STEPS if whole else _STEPS << level,
+                first if whole else steps << level,
                 stored=self._stored,
                 should_stop=self.budget.should_stop,
             )
@@ -352,7 +357,7 @@ class OperandSearch:
 
     def _block(self, last: int) -> int:
         """Size of the next block (deterministic: no clock)."""
-        work = self.bounder.plan.work * 3.0 * (_STEPS + self.candidates)
+        work = (self.bounder.plan.work + _EDGE_WORK * self.bounder.edges) * 3.0 * (_STEPS + self.candidates)
         return int(np.clip(_BLOCK_WORK / work, 1, min(_BLOCK_MOST, 4 * max(last, 1))))
 
 

@@ -15,7 +15,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bounds.domain import Domains, Objectives
 from bounds.methods.bounder import BoundResult, BoxBounder, Effort
+from bounds.methods.operand_bounder import OperandBounder
+from bounds.methods.splits import Splits
 
 _DEAR = 50.0
 CHEAP = Effort(refine=False, iterations=0)
@@ -47,3 +50,41 @@ def effort_after_root(bounder: BoxBounder, root: BoundResult, cheaply: Callable[
     gain = math.log(plain / worst) * len(root.tape.columns) / 2
     price = math.log(root.tape.refined_work / (bounder.plan.work * passes) + 1)
     return dear if gain > price else CHEAP
+
+
+# hulls of rectifiers: the most layers and ambiguous elements of networks in which they may be used, and the most
+# rows that are searched apart
+_LAYERS, _NEURONS, _ROWS = 2, 512, 16
+# with fewer inputs splits of these are cheaper
+_FEWEST_INPUTS = 8
+# steps that show what they do at the root, and the share of the gap that they must close
+_STEPS, _CLOSED = 50, 0.5
+
+
+def hulls_help(bounder: OperandBounder, objectives: Objectives, root: Domains, varying: int) -> bool:
+    """Makes a bounder use the hulls of first-layer rectifiers, where that does much more than triangles do.
+
+    A network of one wide layer behind 30 inputs (a root bound of -3.8, with hulls -0.3) takes a few hundred
+    subproblems instead of over 20,000. Deeper networks lose most behind the layer that the hulls are about.
+
+    Args:
+        bounder: of the root.
+        objectives: of the case.
+        root: the box, with the bounds that triangles gave.
+        varying: how many inputs vary.
+    """
+    plan, anchor = bounder.plan, bounder.anchor
+    rows = np.flatnonzero(root.open[0][objectives.group_of_row])
+    few = 0 < len(plan.relus) <= _LAYERS and len(plan.nonlinear) == len(plan.relus) and len(rows) <= _ROWS
+    if not few or varying < _FEWEST_INPUTS:
+        return False
+    ambiguous = sum(int(np.asarray(plan.kernels.numpy(r.ambiguous)).sum()) for r in anchor.relus)
+    if ambiguous > _NEURONS or not bounder.use_hulls():
+        return False
+    found = bounder.bound(Splits.none(len(rows)), rows, None, _STEPS)
+    worst = float(np.max(found.lower))
+    plain = float(root.lb[0])
+    if plain < 0 and worst > (1 - _CLOSED) * plain:
+        return True
+    bounder.hull = False
+    return False
