@@ -16,7 +16,7 @@ from bounds.graph import Array
 from bounds.methods.backward import minimiser
 from bounds.methods.edge_ascent import EdgeAscent, even_slopes
 from bounds.methods.edge_slopes import EdgeLayer, EdgeLines, EdgeSlopes, edge_lines, edge_steps, lines_of
-from bounds.methods.improve import FRESH, WARM, Improved, improve
+from bounds.methods.improve import FRESH, FRESH_EDGES, WARM, WARM_EDGES, Improved, improve
 from bounds.methods.inherit import inherit
 from bounds.methods.multipliers import multipliers_of
 from bounds.methods.objective import CompiledObjectives, objective_rows
@@ -134,7 +134,9 @@ class OperandBounder:
             edges: upper lines with a slope for every edge, by subproblem, instead of those in ``parameters``.
             should_stop: polled inside.
         """
-        k, fresh = self.kernels, FRESH if parameters is None else WARM
+        k, pace = self.kernels, FRESH if parameters is None else WARM
+        if self.hull:
+            pace = FRESH_EDGES if parameters is None else WARM_EDGES
         tape = inherit(self.anchor, splits)
         tape.should_stop = should_stop
         if self.hull and parameters is None:
@@ -162,7 +164,7 @@ class OperandBounder:
             final=False,
             start=start,
             multipliers=multipliers,
-            pace=fresh,
+            pace=pace,
             edges=ascent,
             done=lambda lower: bool(k.numpy(lower > 0).all()),
         )

@@ -58,7 +58,7 @@ _LAYERS, _NEURONS, _ROWS = 2, 512, 16
 # with fewer inputs splits of these are cheaper
 _FEWEST_INPUTS = 8
 # steps that show what they do at the root, and the share of the gap that they must close
-_STEPS, _CLOSED = 50, 0.5
+_STEPS, _CLOSED = 50, 0.4
 
 
 def hulls_help(bounder: OperandBounder, objectives: Objectives, root: Domains, varying: int) -> bool:
