@@ -1,10 +1,12 @@
-"""Better per-edge slopes for packed rows, together with their other parameters (:mod:`bounds.methods.improve`).
+"""Better per-edge slopes for packed rows, together with their other parameters
+(:mod:`bounds.methods.improve`).
 
-With ``share = (w x - min w x) / (max w x - min w x)`` of every edge, a line whose two sums agree has the value
-``sum t (max - min) share`` at x, and they agree where ``sum t (max - min) = u``, u being the operand's largest value.
-So slopes move against the shares at the row's minimiser, and back to where the sums agree. (The best t for one x
-is the fractional knapsack that :func:`bounds.methods.hull_cuts.facets` solves; what is wanted is best for the row.)
-Compare De Palma et al., Scaling the Convex Barrier with Active Sets (2021), who ascend over facets one by one.
+With ``share = (w x - min w x) / (max w x - min w x)`` of every edge, a line whose two sums agree has the
+value ``sum t (max - min) share`` at x, and they agree where ``sum t (max - min) = u``, u being the operand's
+largest value. So slopes move against the shares at the row's minimiser, and back to where the sums agree.
+(The best t for one x is the fractional knapsack that :func:`bounds.methods.hull_cuts.facets` solves; what is
+wanted is best for the row.) Compare De Palma et al., Scaling the Convex Barrier with Active Sets (2021), who
+ascend over facets one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _BALANCE = 4
 
 @dataclass(slots=True)
 class _Moving:
-    """Slopes of one step's lines on their way; all ``P n`` float, ``width`` and ``least`` as in the module."""
+    """Slopes of one step's lines on their way; all ``P n`` float, ``width`` and ``least`` as in the
+    module."""
 
     t: Array
     least: Array
@@ -47,8 +50,8 @@ class EdgeAscent:
         anchor: a tape of one box.
         lines: by index of the step, the present ones; becomes a tape's own.
         best, used: the slopes of each line when its row was best, and whether the row used the line then.
-        point: ``R d`` running mean of the rows' minimisers, or None before the first step: near the optimum of
-            the linear program that the ascent solves, where a single minimiser is a corner.
+        point: ``R d`` running mean of the rows' minimisers, or None before the first step: near the optimum
+            of the linear program that the ascent solves, where a single minimiser is a corner.
     """
 
     anchor: Tape

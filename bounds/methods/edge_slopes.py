@@ -1,9 +1,10 @@
 """Upper lines of rectifiers with a slope for every edge: past the operand, straight to what it is made of.
 
 For ``h = max(0, z)``, ``z = w . x + b`` and *any* vector a, ``h <= a . x + c`` holds on a box if and only if
-``c >= max(max -a . x, max (w - a) . x + b)`` there: two dot products with the box's ends. With ``a_i = t_i w_i``
-and t in [0, 1] all facets of the convex hull of the neuron over the box are of this form, and all t_i equal to
-``u / (u - l)`` is the chord of the ordinary triangle. The operand's interval alone cannot tell them apart.
+``c >= max(max -a . x, max (w - a) . x + b)`` there: two dot products with the box's ends. With ``a_i = t_i
+w_i`` and t in [0, 1] all facets of the convex hull of the neuron over the box are of this form, and all t_i
+equal to ``u / (u - l)`` is the chord of the ordinary triangle. The operand's interval alone cannot tell them
+apart.
 References: Anderson et al., Strong mixed-integer programming formulations for trained neural networks (2020),
 section 3; Tjandraatmadja et al., The Convex Relaxation Barrier, Revisited (2020), eq. 6-9.
 """
@@ -87,7 +88,7 @@ class EdgeSlopes:
 
 def lines_of_rows(row: Array, wanted: Array) -> tuple[Array, Array]:
     """Pairs (position in ``wanted``, line) of all lines, whose rows ascend, of the wanted rows."""
-    first, last = (np.searchsorted(row, wanted, side=s) for s in ("left", "right"))  # type: ignore[call-overload]
+    first, last = np.searchsorted(row, wanted, side="left"), np.searchsorted(row, wanted, side="right")
     count = last - first
     packed = np.repeat(np.arange(len(wanted)), count)
     return packed, np.arange(len(packed)) + np.repeat(first - (np.cumsum(count) - count), count)
@@ -142,7 +143,8 @@ class EdgeLayer:
 
     Attributes:
         step: the step.
-        weight: ``m n``; least, most: ``m n`` the two ends of ``w x`` on the anchor's box; size: ``m n`` of ``|w x|``.
+        weight: ``m n``; least, most: ``m n`` the two ends of ``w x`` on the anchor's box; size: ``m n`` of
+            ``|w x|``.
         top: ``m`` the sum of ``most`` and the bias; sums: ``m`` what the magnitudes of its terms add up to.
         error: ``m`` bound on ``|z - (w . x + b)|``.
         reach: ``n`` bound on ``|x|``.
@@ -201,11 +203,11 @@ class EdgeLines:
 def edge_lines(anchor: Tape, layer: EdgeLayer, row: Array, element: Array, t: Array) -> EdgeLines:
     """The lines with slopes ``t: P n`` (uint8, in 1/128) of rows and elements ``P``, on the anchor's box.
 
-    Soundness: the line's coefficients a are the *computed* products ``t w``, whatever they are. Over the reals
-    ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to the rounding of a, as t is
-    in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its products and additions
-    and those in the layer, and the second also ``error``: conversion of weights and, at level ``float32``, the
-    network's own rounding. An infinite end makes c infinite or NaN, and nothing is proved.
+    Soundness: the line's coefficients a are the *computed* products ``t w``, whatever they are. Over the
+    reals ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to the rounding of a,
+    as t is in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its products
+    and additions and those in the layer, and the second also ``error``: conversion of weights and, at level
+    ``float32``, the network's own rounding. An infinite end makes c infinite or NaN, and nothing is proved.
     """
     k, p = anchor.kernels, anchor.kernels.precision
     at, n = k.array(element), layer.step.dense.inner
@@ -241,7 +243,7 @@ def lines_of(anchor: Tape, layers: dict[int, EdgeLayer], slopes: EdgeSlopes) -> 
 
 @dataclass(frozen=True, slots=True)
 class EdgePart:
-    """What lines take over from packed rows: ``part: R n`` coefficients, ``drop: R`` constant, ``error: R``."""
+    """What lines take over from packed rows: ``part: R n`` coefficients, ``drop: R`` constant, error ``R``."""
 
     part: Any
     drop: Any
@@ -251,8 +253,8 @@ class EdgePart:
 def take_over(tape: Tape, lines: EdgeLines, a: Any, dom: Any) -> tuple[Any, EdgePart | None]:
     """Moves negative coefficients of rows ``a: R n`` over boxes ``dom: R`` to the lines of their elements.
 
-    Soundness: ``g h >= g (a . x + c)`` for ``g <= 0``. Each coefficient of the part is a sum of as many products
-    as the row has lines, and so is the constant.
+    Soundness: ``g h >= g (a . x + c)`` for ``g <= 0``. Each coefficient of the part is a sum of as many
+    products as the row has lines, and so is the constant.
 
     Returns:
         The rows without these coefficients, and where they went (None: nothing was taken).
@@ -289,7 +291,10 @@ def _segments(a: Any, starts: Array) -> Any:
 
 
 def values_on(tape: Tape, lines: EdgeLines, arrived: Any, value: Any, x: Any, dom: Any) -> Any:
-    """``value: R n`` of the chosen lines of a step, with these lines' values where rows use them (a guide)."""
+    """``value: R n`` of the chosen lines of a step, with these lines' values where rows use them.
+
+    A guide, not a bound.
+    """
     k = tape.kernels
     packed, line = lines_of_rows(lines.row, np.asarray(k.numpy(dom)).astype(np.int64))
     at = k.array(packed), k.array(lines.element[line])

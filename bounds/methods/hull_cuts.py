@@ -1,9 +1,9 @@
 """Facets of rectifiers' hulls as cuts of a linear program, found where its optimum violates them.
 
 A cut says ``h <= a . x + c`` of one rectified element (:mod:`bounds.methods.edge_slopes`). It depends on the
-anchor's box only, so every subproblem of the anchor may use it. What the program pays for an element's cuts (and
-for its chord) becomes one line: a mixture of lines is a line, and its constant is computed anew, rigorously, by
-whoever uses it.
+anchor's box only, so every subproblem of the anchor may use it. What the program pays for an element's cuts
+(and for its chord) becomes one line: a mixture of lines is a line, and its constant is computed anew,
+rigorously, by whoever uses it.
 """
 
 from __future__ import annotations
@@ -187,10 +187,11 @@ def open_elements(tape: Tape, box: int, layers: dict[int, Any]) -> dict[int, Arr
 
 # ------------------------------------------------------------------ the best facet at a point
 def facets(weights: Array, lo: Array, hi: Array, top: Array, x: Array) -> tuple[Array, Array]:
-    """The tightest facet of each neuron's hull at the point x: slopes t (``P n``) and its value there (``P``).
+    """The tightest facet of each neuron's hull at the point x: slopes t (``P n``) and its value there
+    (``P``).
 
-    Greedy (Tjandraatmadja et al. 2020, proposition 2): edges are taken in the order of how far x is from the end
-    that makes the operand least, as long as the operand can still be positive without what they add.
+    Greedy (Tjandraatmadja et al. 2020, proposition 2): edges are taken in the order of how far x is from the
+    end that makes the operand least, as long as the operand can still be positive without what they add.
 
     Args:
         weights: ``P n`` float64; lo, hi: ``n`` the box; top: ``P`` the operand's largest value on it.

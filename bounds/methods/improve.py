@@ -60,8 +60,8 @@ FRESH = Pace(0.5, 0.5, 0.98)
 WARM = Pace(0.1, 0.3, 0.98)
 """For parameters of a subproblem's parent: long steps would undo what it found."""
 FRESH_EDGES, WARM_EDGES = Pace(0.2, 0.2, 0.96), Pace(0.1, 0.1, 0.96)
-"""The same with slopes for every edge, which are many: long steps overshoot (at the root of a layer of 128 neurons
-behind 30 inputs 50 steps of 0.2 close 91 % of the gap, of 0.5 86 %)."""
+"""The same with slopes for every edge, which are many: long steps overshoot (at the root of a layer of 128
+neurons behind 30 inputs 50 steps of 0.2 close 91 % of the gap, of 0.5 86 %)."""
 
 
 def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and how to end
@@ -210,7 +210,7 @@ def interval_slope(k: Kernels, part: SlotPairs, beta: Any, at: Any) -> Any:
 _MULTIPLIERS = -1  # among the moments, where steps have their indices
 
 
-def row_points(
+def row_points(  # noqa: PLR0913 - what one row is made of
     tape: Tape,
     dom: Any,
     first: int,
@@ -220,7 +220,8 @@ def row_points(
     multipliers: Multipliers | None = None,
     x: Any = None,
 ) -> dict[int, Any]:
-    """Per slot ``R n``: each row's minimiser (or ``x: R d``) pushed forward through the lines that the row chose.
+    """Per slot ``R n``: each row's minimiser (or ``x: R d``) pushed forward through the lines that the row
+    chose.
 
     Slots after the last one that a row or multiplier needs are left out. For arguments see
     :meth:`_Ascent.step`; rows pass the steps before ``first``.

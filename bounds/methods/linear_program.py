@@ -4,8 +4,8 @@ With its intermediate bounds fixed, the best bound over all slopes and multiplie
 inputs, steps' values and the lines that enclose nonlinear steps (Salman et al. 2019). Its dual solution holds
 the slopes: where ``A`` is the multiplier that arrives at a step's value and ``r`` what its lines hand on to
 the operand, the row uses the line of slope ``r / A``; what this misses is a multiplier of the operand's
-interval, and so is every reduced cost. Rectifiers behind dense maps also get facets of their hulls, in rounds of cuts
-(:mod:`bounds.methods.hull_cuts`). A solver's numbers are only read off here. Whoever wants a bound
+interval, and so is every reduced cost. Rectifiers behind dense maps also get facets of their hulls, in rounds
+of cuts (:mod:`bounds.methods.hull_cuts`). A solver's numbers are only read off here. Whoever wants a bound
 computes it from them (:mod:`bounds.methods.operand_bounder`), where any choice is sound.
 """
 
@@ -40,8 +40,8 @@ _OPTIMAL, _INFEASIBLE = 0, 2
 _PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
 # values that leave a function by less than this (relatively) are as good as exact; a price for all others
 _EXACT, _COSTS = 2.0**-19, 2.0**-30
-# rounds of cuts: most of them, the least gain (relative) that is worth another one, and the bound (relative to the
-# worst one seen) from which on none is needed
+# rounds of cuts: most of them, the least gain (relative) that is worth another one, and the bound (relative
+# to the worst one seen) from which on none is needed
 _ROUNDS, _WORTH, _CLEAR = 16, 0.03, 2.0**-8
 
 
@@ -93,8 +93,8 @@ _Inequalities = tuple[Any, Array, list[_StepLines]]
 
 @dataclass(slots=True)
 class _Read:
-    """What a row makes of a dual solution: parameters; what they ``miss`` per column; what has ``arrived`` at the
-    value of every nonlinear step; and lines with a slope for every edge."""
+    """What a row makes of a dual solution: parameters; what they ``miss`` per column; what has ``arrived`` at
+    the value of every nonlinear step; and lines with a slope for every edge."""
 
     parameters: list[tuple[Array, ...]]
     miss: Array
@@ -239,7 +239,9 @@ class NodeProgram:
         for c in cuts:
             step, count = self._hull.layers[c.index].step, len(c.element)
             at, edge = np.arange(count), np.nonzero(c.a)
-            columns = np.concatenate([self.start[step.relu.slot] + c.element, self.start[step.slot] + edge[1]])
+            columns = np.concatenate(
+                [self.start[step.relu.slot] + c.element, self.start[step.slot] + edge[1]]
+            )
             values = np.concatenate([np.ones(count), -c.a[edge]])
             entries = values, (np.concatenate([at, edge[0]]), columns)
             rows.append(sparse.csr_array(entries, shape=(count, self.columns)))
@@ -390,7 +392,7 @@ class NodeProgram:
         reduced: Array,
         fixed: list[tuple[Array, ...]] | None,
     ) -> _Read:
-        """From the prices ``>= 0`` of lines and cuts and the columns' reduced costs: what a row makes of them."""
+        """From the prices ``>= 0`` of lines and cuts and the columns' reduced costs what a row is made of."""
         out = _Read([], reduced.copy(), [], [])
         start = 0
         at_cuts = sum(len(part.element) for _, *sides in lines[0] for side in sides for part in side)

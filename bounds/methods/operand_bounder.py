@@ -69,13 +69,22 @@ class OperandBounder:
         self.plan, self.kernels = anchor.plan, anchor.kernels
         self.operands = anchor.plan.operands
         self.hull = False
-        self._layers = {i: EdgeLayer.of(anchor, s) for i, s in edge_steps(anchor.plan).items()}
+        self._known: dict[int, EdgeLayer] | None = None
         self._elements: dict[int, Array] = {}
         for relaxation in anchor.relaxations:
             relaxation.prepare()
 
+    @property
+    def _layers(self) -> dict[int, EdgeLayer]:
+        """By index of a rectifier what lines with a slope for every edge need; made on first use."""
+        if self._known is None:
+            steps = edge_steps(self.plan)
+            self._known = {i: EdgeLayer.of(self.anchor, s) for i, s in steps.items()}
+        return self._known
+
     def use_hulls(self) -> bool:
-        """Gives elements of rectifiers that read the input through a dense map slopes for every edge, from now on.
+        """Gives elements of rectifiers that read the input through a dense map slopes for every edge, from
+        now on.
 
         (Behind other layers intervals that were bounded backwards are worth more.) False if there are none.
         """
@@ -199,8 +208,8 @@ class OperandBounder:
         return EdgeAscent(self.anchor, found)
 
     def _places(self, tape: Tape) -> dict[int, tuple[Array, Array, Array]]:
-        """By index of a step the subproblem of every line, its place among the step's elements that may have one,
-        and its columns in the parameters (``P``, ``P``, ``P n``)."""
+        """By index of a step the subproblem of every line, its place among the step's elements that may have
+        one, and its columns in the parameters (``P``, ``P``, ``P n``)."""
         out: dict[int, tuple[Array, Array, Array]] = {}
         start = self._plain
         for index, element in self._elements.items():

@@ -58,8 +58,8 @@ class OperandChoice:
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """``C`` elements that may be split: row, index of the operand, element in its slot, point, and what its lines
-    cost the row."""
+    """``C`` elements that may be split: row, index of the operand, element in its slot, point, and what its
+    lines cost the row."""
 
     row: Array
     operand: Array
@@ -123,8 +123,9 @@ class _Chooser:
             return chosen
         if self.points is None:
             lower, beta = self._tried(candidates)
-        else:  # children keep the lines of single elements that were improved for their parent: nothing to see
-            lower, beta = np.full((2, len(candidates)), -np.inf), np.zeros((2, len(candidates)), np.float32)
+        else:  # a child bounded with its parent's lines shows nothing
+            lower = np.full((2, len(candidates)), -np.inf)
+            beta = np.zeros((2, len(candidates)), dtype=np.float32)
         small, large = np.minimum(lower.min(axis=0), 0), np.minimum(lower.max(axis=0), 0)
         score = -(small + _BETTER * large) if self.points is None else -candidates.loss
         order = np.lexsort((score, candidates.row))

@@ -40,7 +40,8 @@ class Tape:
         columns: the inputs that forms have columns for (int64; none without a forward pass).
         ball: where given, every point of interest lies in this ball as well as in its box.
         rows: parameters of rows of intermediate bounds, where they were improved and are to be kept.
-        edges: by index of a rectifier upper lines with a slope for every edge, of some elements on some boxes.
+        edges: by index of a rectifier upper lines with a slope for every edge, of some elements on some
+            boxes.
         should_stop: polled at every step of a backward pass, which then raises :class:`Stopped`.
     """
 

@@ -377,8 +377,8 @@ class Bounder:
     ) -> Array:
         """Lower bounds (R,) of packed rows over their boxes, or over the regions inside of them.
 
-        ``choice`` (R lines) is the rows'; without one they take the boxes' own. ``edges``: lines of rectifiers
-        with a slope for every edge, by node.
+        ``choice`` (R lines) is the rows'; without one they take the boxes' own. ``edges``: lines of
+        rectifiers with a slope for every edge, by node.
         """
         to = self.arithmetic
         if multipliers is not None:
@@ -424,7 +424,9 @@ class Bounder:
             if base not in z.parts:  # a constant
                 z.parts[base] = np.zeros((len(row), width), self.arithmetic.dtype)
             t = stated.slopes[stated.start[mine][:, None] + np.arange(width)] / SLOPE_UNIT
-            found[i] = Lines(base, row, element, *line(self.arithmetic, state, base, z, self.arithmetic.array(t)))
+            found[i] = Lines(
+                base, row, element, *line(self.arithmetic, state, base, z, self.arithmetic.array(t))
+            )
         return found
 
     def direct(self, state: State, rows: Rows, regions: Regions | None = None) -> Array:

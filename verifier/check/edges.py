@@ -1,9 +1,9 @@
 """Upper lines of rectifiers with a slope for every edge.
 
-A rectifier ``h = relu(z)`` of which z is an affine function of one node x, its *base* (the input or a nonlinear
-node), may be bounded from above by ``h <= a . x + c`` with any a, provided that c is at least ``-a . x`` and at
-least ``z - a . x`` everywhere on the box of x. The certificate states ``a_i = t_i w_i`` by the numbers t; w and c are
-found here. Shapes: ``P`` lines, ``n`` elements of the base, ``R`` rows.
+A rectifier ``h = relu(z)`` of which z is an affine function of one node x, its *base* (the input or a
+nonlinear node), may be bounded from above by ``h <= a . x + c`` with any a, provided that c is at least ``-a
+. x`` and at least ``z - a . x`` everywhere on the box of x. The certificate states ``a_i = t_i w_i`` by the
+numbers t; w and c are found here. Shapes: ``P`` lines, ``n`` elements of the base, ``R`` rows.
 """
 
 from __future__ import annotations
@@ -110,9 +110,10 @@ def line(to: Arithmetic, state: State, base: int, z: Rows, t: Array) -> tuple[Ar
         z: rows (P) that bound ``-z`` from below: ``-z >= A . x + k - e`` on the boxes.
         t: in the arithmetic's numbers.
 
-    Soundness: a is whatever ``t w`` is computed to be, with w = -A. Then ``-a . x`` is at most the sum of the larger
-    of its terms at both ends, and so is ``z - a . x <= (w - a) . x - k + e``. Sums of n products of differences are off
-    by less than ``gamma(n + 2)`` times the sum of magnitudes. A base without bounds has c infinite or NaN.
+    Soundness: a is whatever ``t w`` is computed to be, with w = -A. Then ``-a . x`` is at most the sum of the
+    larger of its terms at both ends, and so is ``z - a . x <= (w - a) . x - k + e``. Sums of n products of
+    differences are off by less than ``gamma(n + 2)`` times the sum of magnitudes. A base without bounds has c
+    infinite or NaN.
     """
     low, high, mag = (v[base][z.box] for v in (state.low, state.high, state.mag))
     weight = -z.parts[base]

@@ -21,8 +21,8 @@ FORMAT, VERSION, OLDER = "surebound-certificate", 5, (2, 3, 4)
 MAX_JSON = 1 << 28
 MAX_BYTES = 1 << 33  # of all arrays together, decompressed
 ARRAYS: Mapping[str, tuple[str, str]] = {
-    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes, U lines with a
-    # slope for every edge, V of these slopes, W whole
+    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes, U lines with
+    # a slope for every edge, V of these slopes, W whole
     # numbers; N neurons,
     # S lines of scalar elements, P planes of products; n, s, p: bytes of bits of neurons, scalar elements
     # and operands of products

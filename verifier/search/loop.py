@@ -18,7 +18,7 @@ from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
 from verifier.search.outcome import Left, Outcome, Watch
-from verifier.search.pace import CHEAP, effort_after_root, hulls_help
+from verifier.search.pace import CHEAP, effort_after_root, hulls_apply, hulls_help
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -122,9 +122,11 @@ class Search:
         return out
 
     def _search_operands(self, root: Domains, tape: Tape | None) -> bool:
-        """Goes on by splitting operands of nonlinear steps, where that is the better way; the tape is the root's."""
+        """Goes on by splitting operands of nonlinear steps, if that is better; the tape is the root's."""
         tape = operand_tape(tape, self.settler.fast.plan)
         if tape is None or self.settler.guide is not None:
+            return False
+        if not (self.settler.splits_operands or self._hulls_apply(tape, root)):
             return False
         search = self.operands(tape, root)
         if not (self.settler.splits_operands or search.bounder.hull):
@@ -134,11 +136,18 @@ class Search:
         self.next_id = search.next_id
         return True
 
+    def _open_rows(self, root: Domains) -> Array:
+        return np.flatnonzero(root.open[0][self.settler.fast.objectives.group_of_row])
+
+    def _hulls_apply(self, tape: Tape, root: Domains) -> bool:
+        return hulls_apply(tape, len(self._open_rows(root)), self.settler.fast.varying)
+
     def operands(self, tape: Tape, root: Domains) -> OperandSearch:
         """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
-        hulls_help(bounder, fast.objectives, root, fast.varying)
+        if self._hulls_apply(tape, root):
+            hulls_help(bounder, self._open_rows(root), float(root.lb[0]))
         return OperandSearch(
             bounder,
             fast.objectives,

@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bounds.domain import Domains, Objectives
+from bounds.graph import Array
 from bounds.methods.bounder import BoundResult, BoxBounder, Effort
+from bounds.methods.edge_slopes import edge_steps
 from bounds.methods.operand_bounder import OperandBounder
 from bounds.methods.splits import Splits
+from bounds.methods.tape import Tape
 
 _DEAR = 50.0
 CHEAP = Effort(refine=False, iterations=0)
@@ -52,8 +54,8 @@ def effort_after_root(bounder: BoxBounder, root: BoundResult, cheaply: Callable[
     return dear if gain > price else CHEAP
 
 
-# hulls of rectifiers: the most layers and ambiguous elements of networks in which they may be used, and the most
-# rows that are searched apart
+# hulls of rectifiers: the most layers and ambiguous elements of networks in which they may be used, and the
+# most rows that are searched apart
 _LAYERS, _NEURONS, _ROWS = 2, 512, 16
 # with fewer inputs splits of these are cheaper
 _FEWEST_INPUTS = 8
@@ -61,30 +63,34 @@ _FEWEST_INPUTS = 8
 _STEPS, _CLOSED = 50, 0.4
 
 
-def hulls_help(bounder: OperandBounder, objectives: Objectives, root: Domains, varying: int) -> bool:
-    """Makes a bounder use the hulls of first-layer rectifiers, where that does much more than triangles do.
+def hulls_apply(tape: Tape, rows: int, varying: int) -> bool:
+    """Whether a network is one whose first rectifiers' hulls are worth a try: few layers, many inputs.
+
+    Args:
+        tape: the root's; rows: of objectives that are open there; varying: how many inputs vary.
+    """
+    plan = tape.plan
+    layers = len(plan.relus)
+    if not 0 < layers <= _LAYERS or len(plan.nonlinear) > layers or not 0 < rows <= _ROWS:
+        return False
+    if varying < _FEWEST_INPUTS or not edge_steps(plan):
+        return False
+    return sum(int(np.asarray(plan.kernels.numpy(r.ambiguous)).sum()) for r in tape.relus) <= _NEURONS
+
+
+def hulls_help(bounder: OperandBounder, rows: Array, plain: float) -> bool:
+    """Makes a bounder use the hulls of first-layer rectifiers, if that does much more than triangles do.
 
     A network of one wide layer behind 30 inputs (a root bound of -3.8, with hulls -0.3) takes a few hundred
     subproblems instead of over 20,000. Deeper networks lose most behind the layer that the hulls are about.
 
     Args:
         bounder: of the root.
-        objectives: of the case.
-        root: the box, with the bounds that triangles gave.
-        varying: how many inputs vary.
+        rows: of the objectives that are open there.
+        plain: the root's bound by triangles.
     """
-    plan, anchor = bounder.plan, bounder.anchor
-    rows = np.flatnonzero(root.open[0][objectives.group_of_row])
-    few = 0 < len(plan.relus) <= _LAYERS and len(plan.nonlinear) == len(plan.relus) and len(rows) <= _ROWS
-    if not few or varying < _FEWEST_INPUTS:
-        return False
-    ambiguous = sum(int(np.asarray(plan.kernels.numpy(r.ambiguous)).sum()) for r in anchor.relus)
-    if ambiguous > _NEURONS or not bounder.use_hulls():
+    if not bounder.use_hulls():
         return False
     found = bounder.bound(Splits.none(len(rows)), rows, None, _STEPS)
-    worst = float(np.max(found.lower))
-    plain = float(root.lb[0])
-    if plain < 0 and worst > (1 - _CLOSED) * plain:
-        return True
-    bounder.hull = False
-    return False
+    bounder.hull = plain < 0 and float(np.max(found.lower)) > (1 - _CLOSED) * plain
+    return bounder.hull
