@@ -204,8 +204,7 @@ def edge_lines(anchor: Tape, layer: EdgeLayer, row: Array, element: Array, t: Ar
     """The lines with slopes ``t: P n`` (uint8, in 1/128) of rows and elements ``P``, on the anchor's box.
 
     Soundness: the line's coefficients a are the *computed* products ``t w``, whatever they are. Over the
-    reals ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to the rounding of a,
-    as t is in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its products
+    reals ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to a's rounding, as t is in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its products
     and additions and those in the layer, and the second also ``error``: conversion of weights and, at level
     ``float32``, the network's own rounding. An infinite end makes c infinite or NaN, and nothing is proved.
     """
@@ -243,7 +242,7 @@ def lines_of(anchor: Tape, layers: dict[int, EdgeLayer], slopes: EdgeSlopes) -> 
 
 @dataclass(frozen=True, slots=True)
 class EdgePart:
-    """What lines take over from packed rows: ``part: R n`` coefficients, ``drop: R`` constant, error ``R``."""
+    """What lines take over from packed rows: ``part: R n`` coefficients, ``drop: R`` constant, error."""
 
     part: Any
     drop: Any

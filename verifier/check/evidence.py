@@ -145,7 +145,7 @@ class Block:
         cases: Sequence[Case],
         tree: Tree,
         which: Array,
-        stated: Stated,
+        stated: Stated | None = None,
     ) -> None:
         self.bounder, self.arrays, self.cases, self.tree = bounder, arrays, cases, tree
         self.which, self.stated = which, stated
@@ -201,7 +201,7 @@ class Block:
         packed = property_rows(bounder, rows, box, state.mag)
         direct = np.where(multiplied, -np.inf, bounder.direct(state, packed, regions))
         lines = Choices(a["ev_slopes"][evidence], a["ev_lines"][evidence], a["ev_mixes"][evidence])
-        edges = bounder.edges(state, box, among(self.stated, evidence))
+        edges = bounder.edges(state, box, self.stated and among(self.stated, evidence))
         found = bounder.minimum(state, packed, lines, regions, multipliers, edges)
         return rows, np.maximum(found, direct), regions.empty
 
