@@ -204,9 +204,11 @@ def edge_lines(anchor: Tape, layer: EdgeLayer, row: Array, element: Array, t: Ar
     """The lines with slopes ``t: P n`` (uint8, in 1/128) of rows and elements ``P``, on the anchor's box.
 
     Soundness: the line's coefficients a are the *computed* products ``t w``, whatever they are. Over the
-    reals ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to a's rounding, as t is in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its products
-    and additions and those in the layer, and the second also ``error``: conversion of weights and, at level
-    ``float32``, the network's own rounding. An infinite end makes c infinite or NaN, and nothing is proved.
+    reals ``max -a . x = -sum t min(w x)`` and ``max (w - a) . x = sum (1 - t) max(w x)`` up to the rounding
+    of a, as t is in [0, 1]; each sum pays ``gamma`` times the magnitudes of its terms for that, for its
+    products and additions and those in the layer, and the second also ``error``: conversion of weights and,
+    at level ``float32``, the network's own rounding. An infinite end makes c infinite or NaN, and nothing is
+    proved.
     """
     k, p = anchor.kernels, anchor.kernels.precision
     at, n = k.array(element), layer.step.dense.inner
