@@ -147,7 +147,8 @@ class Search:
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
         if self._hulls_apply(tape, root):
-            hulls_help(bounder, self._open_rows(root), float(root.lb[0]))
+            rows = self._open_rows(root)
+            hulls_help(bounder, rows, fast.objectives.group_of_row[rows], float(root.lb[0]))
         return OperandSearch(
             bounder,
             fast.objectives,

@@ -78,7 +78,7 @@ def hulls_apply(tape: Tape, rows: int, varying: int) -> bool:
     return sum(int(np.asarray(plan.kernels.numpy(r.ambiguous)).sum()) for r in tape.relus) <= _NEURONS
 
 
-def hulls_help(bounder: OperandBounder, rows: Array, plain: float) -> bool:
+def hulls_help(bounder: OperandBounder, rows: Array, group: Array, plain: float) -> bool:
     """Makes a bounder use the hulls of first-layer rectifiers, if that does much more than triangles do.
 
     A network of one wide layer behind 30 inputs (a root bound of -3.8, with hulls -0.3) takes a few hundred
@@ -86,11 +86,12 @@ def hulls_help(bounder: OperandBounder, rows: Array, plain: float) -> bool:
 
     Args:
         bounder: of the root.
-        rows: of the objectives that are open there.
+        rows, group: of the objectives that are open there, and their groups; a group's best row counts.
         plain: the root's bound by triangles.
     """
     if not bounder.use_hulls():
         return False
     found = bounder.bound(Splits.none(len(rows)), rows, None, _STEPS)
-    bounder.hull = plain < 0 and float(np.max(found.lower)) > (1 - _CLOSED) * plain
+    worst = min(float(np.max(found.lower[group == g])) for g in np.unique(group))
+    bounder.hull = plain < 0 and worst > (1 - _CLOSED) * plain
     return bounder.hull
