@@ -18,17 +18,22 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.methods.hull_cuts import Cuts, HullCuts, open_elements
+from bounds.methods.program_lines import (
+    CURVED_LINES,
+    Lines,
+    chosen_lines,
+    lines_of_step,
+    parameters_of,
+    slopes_of,
+    values_of,
+    without,
+)
 from bounds.methods.tape import Tape
 from bounds.plan import AffineStep, InputStep, Plan, ReluStep, apply_nonlinear
-from bounds.relax.base import Relaxation
-from bounds.relax.elementwise import ScalarRelaxation
-from bounds.relax.product import ProductRelaxation
-from bounds.relax.relu import SLOPE_STEPS, ReluRelaxation
+from bounds.relax.relu import ReluRelaxation
 
 # stored entries of all affine maps; a larger network is not one for this
 _MOST_ENTRIES = 2_000_000
-# lines of a curved step on either side
-_CURVED_LINES = 5
 # multipliers below this share of the largest one are noise of the solver
 _NOISE = 2.0**-30
 # a program that takes longer is no help
@@ -78,16 +83,7 @@ class Row:
     constant: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Lines of one step on one side: ``C`` elements, per operand slopes ``C``, intercepts ``C``."""
-
-    element: Array
-    slopes: tuple[Array, ...]
-    shift: Array
-
-
-_StepLines = tuple[int, list[_Lines], list[_Lines]]
+_StepLines = tuple[int, list[Lines], list[Lines]]
 _Inequalities = tuple[Any, Array, list[_StepLines]]
 
 
@@ -133,7 +129,7 @@ class NodeProgram:
         if entries > _MOST_ENTRIES:
             return 1 << 30
         affine = sum(s.map.size for s in plan.steps if isinstance(s, AffineStep))
-        return affine + 3 * plan.neurons + 2 * _CURVED_LINES * plan.scalars + 4 * plan.products
+        return affine + 3 * plan.neurons + 2 * CURVED_LINES * plan.scalars + 4 * plan.products
 
     def _affine_rows(self) -> tuple[Any, Array]:
         """``value - sum W x = b`` of all affine steps."""
@@ -356,14 +352,16 @@ class NodeProgram:
         columns: list[Array] = []
         values: list[Array] = []
         shifts: list[Array] = []
-        kept: list[tuple[int, list[_Lines], list[_Lines]]] = []
+        kept: list[tuple[int, list[Lines], list[Lines]]] = []
         count = 0
         for step, relaxation in zip(self.plan.nonlinear, tape.relaxations, strict=True):
             chosen = None if fixed is None else fixed[step.index]
-            sides = lines_of_step(relaxation, box) if chosen is None else _chosen(relaxation, box, chosen)
+            sides = (
+                lines_of_step(relaxation, box) if chosen is None else chosen_lines(relaxation, box, chosen)
+            )
             if edges and isinstance(step, ReluStep):
                 own = np.array([n for n, _ in edges]) - step.offset
-                sides = sides[0], [_without(part, own) for part in sides[1]]
+                sides = sides[0], [without(part, own) for part in sides[1]]
             kept.append((step.index, *sides))
             for sign, side in zip((1.0, -1.0), sides, strict=True):
                 for lines in side:
@@ -419,7 +417,7 @@ class NodeProgram:
             if index in paid_cuts and self._hull is not None:
                 cuts, paid = paid_cuts[index]
                 np.subtract.at(above, cuts.element, paid)
-                chord, slope = weights[1][0], _of(relaxation, "upper", box)
+                chord, slope = weights[1][0], values_of(relaxation, "upper", box)
                 mixed = self._hull.mixed(cuts, paid, above, chord, slope)
                 if fixed is None:
                     self._hull.paid(cuts, paid)
@@ -428,10 +426,10 @@ class NodeProgram:
                 assert isinstance(step, ReluStep)
                 out.edges.extend((step.offset + e, t) for e, t in mixed)
             found = fixed[index] if fixed is not None else None
-            found = found or _parameters(relaxation, box, above, handed, weights)
+            found = found or parameters_of(relaxation, box, above, handed, weights)
             out.parameters.append(found)
             out.arrived.append(above)
-            for k, slope in enumerate(_slopes(relaxation, box, found, above)):
+            for k, slope in enumerate(slopes_of(relaxation, box, found, above)):
                 slope[mine] = 0  # nothing is handed to the operand itself
                 out.miss[self._part(step.sources[k])] += slope * above - handed[k]
         return out
@@ -477,141 +475,3 @@ def _optimum(
     reduced = np.asarray(found.lower.marginals) + np.asarray(found.upper.marginals)
     known = all(np.all(np.isfinite(v)) for v in (found.x, price, reduced))
     return (_OPTIMAL, (np.asarray(found.x), price, reduced)) if known else (-1, None)
-
-
-# ------------------------------------------------------------------ what a step's relaxation contributes
-def lines_of_step(relaxation: Relaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    """Lines below and above a step on one box; elements without a finite line are left free."""
-    if isinstance(relaxation, ReluRelaxation):
-        return _relu_lines(relaxation, box)
-    if isinstance(relaxation, ScalarRelaxation):
-        return _scalar_lines(relaxation, box)
-    assert isinstance(relaxation, ProductRelaxation)
-    return _product_lines(relaxation, box)
-
-
-def _of(relaxation: Any, name: str, box: int) -> Array:
-    return np.asarray(relaxation.kernels.numpy(getattr(relaxation, name)))[box]
-
-
-def _lines(slopes: tuple[Array, ...], shift: Array, where: Array) -> _Lines:
-    finite = where & np.isfinite(shift)
-    for s in slopes:
-        finite = finite & np.isfinite(s)
-    at = np.flatnonzero(finite)
-    return _Lines(at, tuple(s[at] for s in slopes), shift[at])
-
-
-def _without(lines: _Lines, element: Array) -> _Lines:
-    """The lines of all other elements."""
-    keep = ~np.isin(lines.element, element)
-    return _Lines(lines.element[keep], tuple(s[keep] for s in lines.slopes), lines.shift[keep])
-
-
-def _relu_lines(relaxation: ReluRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    lower, upper, offset, ambiguous = (
-        _of(relaxation, f, box) for f in ("lower", "upper", "offset", "ambiguous")
-    )
-    zero, one, ambiguous = np.zeros(len(lower)), np.ones(len(lower)), ambiguous.astype(bool)
-    idle, active = ambiguous | (lower == 0), ambiguous | (lower > 0)
-    return [_lines((zero,), zero, idle), _lines((one,), zero, active)], [
-        _lines((upper,), offset, one.astype(bool))
-    ]
-
-
-def _scalar_lines(relaxation: ScalarRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    whole = np.ones(len(_of(relaxation, "lo", box)), dtype=bool)
-    if not relaxation.sides:
-        kl, ku, bl, bu = (np.asarray(relaxation.kernels.numpy(v))[box] for v in relaxation.lines)
-        return [_lines((kl,), bl, whole)], [_lines((ku,), bu, whole)]
-    found: list[list[_Lines]] = []
-    steps = relaxation.steps
-    for side in relaxation.sides:
-        first, rise, shift, lift = (
-            np.asarray(relaxation.kernels.numpy(getattr(side, f)))[box]
-            for f in ("first", "rise", "shift", "lift")
-        )
-        last = shift[:, -1:] + lift[:, -1:]
-        shifts = np.concatenate([shift, last], axis=1)
-        places = np.unique(np.rint(np.linspace(0, steps, _CURVED_LINES)).astype(int))
-        found.append([_lines((first + i * rise,), shifts[:, i], whole) for i in places])
-    return found[0], found[1]
-
-
-def _product_lines(relaxation: ProductRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    xl, xu, yl, yu = (_of(relaxation, f, box) for f in ("xl", "xu", "yl", "yu"))
-    whole = np.ones(len(xl), dtype=bool)
-    with np.errstate(invalid="ignore"):
-        low = [_lines((yl, xl), -xl * yl, whole), _lines((yu, xu), -xu * yu, whole)]
-        high = [_lines((yu, xl), -xl * yu, whole), _lines((yl, xu), -xu * yl, whole)]
-    return low, high
-
-
-def _ratio(part: Array, whole: Array, otherwise: Array) -> Array:
-    used = np.abs(whole) > 0
-    return np.clip(np.where(used, part / np.where(used, whole, 1), otherwise), 0, 1)
-
-
-def _parameters(
-    relaxation: Relaxation, box: int, above: Array, handed: list[Array], weights: list[list[Array]]
-) -> tuple[Array, ...]:
-    """Parameters under which a row that arrives with ``above`` hands on what the program does."""
-    if isinstance(relaxation, ReluRelaxation):
-        return (_ratio(handed[0], np.maximum(above, 0), _of(relaxation, "lower", box)),)
-    half = np.full(len(above), 0.5)
-    if isinstance(relaxation, ProductRelaxation):
-        return tuple(_ratio(w[0], w[0] + w[1], half) for w in weights)
-    assert isinstance(relaxation, ScalarRelaxation)
-    out: list[Array] = []
-    for i, side in enumerate(relaxation.sides):
-        first, rise, start = (
-            np.asarray(relaxation.kernels.numpy(getattr(side, f)))[box] for f in ("first", "rise", "start")
-        )
-        used = above > 0 if i == 0 else above < 0
-        slope = np.where(used, handed[0] / np.where(used, above, 1), first)
-        width = rise * relaxation.steps
-        place = (slope - first) / np.where(width != 0, width, 1)
-        out.append(np.clip(np.where(used & (width != 0), place, start), 0, 1))
-    return tuple(out) or (half, half)
-
-
-def _explicit(relaxation: Relaxation, box: int, parameters: tuple[Array, ...]) -> list[Array]:
-    """The explicit choice of one box that has these parameters, rounded as the bounder rounds them."""
-    k: Any = relaxation.kernels  # type: ignore[attr-defined]
-    dom = k.array(np.array([box]))
-    choice = relaxation.choose(dom, tuple(k.array(on_grid(p)[None]) for p in parameters))
-    return [
-        np.broadcast_to(np.asarray(k.numpy(v)), (1, len(parameters[0])))[0]
-        for v in relaxation.explicit(dom, choice)
-    ]
-
-
-def on_grid(values: Array) -> Array:
-    """Parameters as multiples of 1/128."""
-    return np.rint(values * SLOPE_STEPS) / SLOPE_STEPS
-
-
-def _slopes(
-    relaxation: Relaxation, box: int, parameters: tuple[Array, ...], above: Array
-) -> tuple[Array, ...]:
-    """Per operand the slope that a row which arrives with ``above`` uses under (rounded) parameters."""
-    choice = tuple(_explicit(relaxation, box, parameters))
-    operands = 2 if isinstance(relaxation, ProductRelaxation) else 1
-    pairs = [relaxation.slopes(choice, i) for i in range(operands)]
-    return tuple(np.where(above < 0, high, low) for low, high in pairs)
-
-
-def _chosen(
-    relaxation: Relaxation, box: int, parameters: tuple[Array, ...]
-) -> tuple[list[_Lines], list[_Lines]]:
-    """The two lines of every element under given parameters."""
-    choice = _explicit(relaxation, box, parameters)
-    whole = np.ones(len(parameters[0]), dtype=bool)
-    if isinstance(relaxation, ReluRelaxation):
-        slope, upper, offset = choice
-        return [_lines((slope,), np.zeros(len(slope)), whole)], [_lines((upper,), offset, whole)]
-    if isinstance(relaxation, ProductRelaxation):
-        px, py, pc, qx, qy, qc = choice[2:]
-        return [_lines((px, py), pc, whole)], [_lines((qx, qy), qc, whole)]
-    kl, ku, bl, bu = choice[2:]
-    return [_lines((kl,), bl, whole)], [_lines((ku,), bu, whole)]

@@ -18,9 +18,10 @@ from bounds.domain import Objectives
 from bounds.graph import Array
 from bounds.methods.bounder import BoxBounder
 from bounds.methods.edge_slopes import EdgeSlopes
-from bounds.methods.linear_program import Guidance, NodeProgram, Row, on_grid
+from bounds.methods.linear_program import Guidance, NodeProgram, Row
 from bounds.methods.operand_bounder import OperandBounder, OperandBounds
 from bounds.methods.parameters import Parameters, stored_parameters
+from bounds.methods.program_lines import on_grid
 from bounds.methods.row_choices import Followed
 from bounds.methods.rule import relax_boxes
 from bounds.methods.splits import Splits
