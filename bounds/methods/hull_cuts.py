@@ -20,7 +20,7 @@ from bounds.plan import InputStep
 from bounds.relax.relu import SLOPE_STEPS
 
 # a facet is added where the optimum lies above it by more than this (relative to the operand's width)
-_VIOLATED = 1e-4
+_VIOLATED = 2.0**-13
 # a cut that no program paid for in so many programs in a row is forgotten
 _IDLE = 40
 # prices below this share of what arrives are noise of the solver
