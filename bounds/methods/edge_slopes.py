@@ -131,7 +131,7 @@ def box_of(tape: Tape, slot: int) -> tuple[Any, Any]:
     """``D n`` twice: the interval of an input, or of the value of a rectifier."""
     step, k = tape.plan.steps[tape.plan.producer[slot]], tape.kernels
     if isinstance(step, InputStep):
-        return tuple(e[:, step.start : step.stop] for e in tape.ends)  # type: ignore[return-value]
+        return tuple(e[:, step.start : step.stop] for e in tape.ends)
     assert isinstance(step, ReluStep)
     lo, hi = tape.relaxations[step.index].intervals[0]
     return k.maximum(lo, 0), k.maximum(hi, 0)

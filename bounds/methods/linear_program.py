@@ -184,7 +184,8 @@ class NodeProgram:
         low, high = self._ranges(tape, box)
         lines = self._inequalities(tape, box, fixed, edges or [])
         open_ = {} if self._hull is None else open_elements(tape, box, self._hull.layers)
-        last = -np.inf
+        last, cuts, found = -np.inf, list[Cuts](), None
+        status, unequal = _INFEASIBLE, (lines[0], lines[1])
         for last_round in range(_ROUNDS, -1, -1):
             cuts = self._cuts(open_, edges if fixed is not None else None)
             unequal = self._with_cuts(lines, cuts)
