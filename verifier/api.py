@@ -382,6 +382,8 @@ class _Run:
         if self.unmodelled and outcome.reason is UnknownReason.DOMAINS:
             outcome.reason = UnknownReason.ROUNDING
         outcome.closed = (outcome.closed - base) * share
+        bounder = None if outcome.left is None else outcome.left.bounder
+        self.told.hulls = self.told.hulls or (bounder is not None and bounder.hull)
         self.told.counts.float64 += search.settler.counts.float64
         self.told.counts.exact += search.settler.counts.exact
         # where refining did not pay for one box of a network it does not for the next

@@ -18,7 +18,7 @@ from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
 from verifier.search.outcome import Left, Outcome, Watch
-from verifier.search.pace import CHEAP, effort_after_root
+from verifier.search.pace import CHEAP, effort_after_root, hulls_apply, hulls_help
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -99,11 +99,7 @@ class Search:
             batch = batch.take(still)
             if len(batch) and self._falsify(batch, result, still, (lo, hi), share if first else 0.0):
                 break
-            tape = None
-            if first and self.settler.splits_operands:
-                tape = operand_tape(result.tape, self.settler.fast.plan)
-            if len(batch) and tape is not None:
-                self._search_operands(batch, tape)
+            if first and len(batch) and self._search_operands(batch, result.tape):
                 return self.finish()
             children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
@@ -160,17 +156,34 @@ class Search:
             out.reason = UnknownReason.PRECISION
         return out
 
-    def _search_operands(self, root: Domains, tape: Tape) -> None:
-        """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
+    def _search_operands(self, root: Domains, tape: Tape | None) -> bool:
+        """Goes on by splitting operands of nonlinear steps, if that is better; the tape is the root's."""
+        tape = operand_tape(tape, self.settler.fast.plan)
+        if tape is None or self.settler.guide is not None:
+            return False
+        if not (self.settler.splits_operands or self._hulls_apply(tape, root)):
+            return False
         search = self.operands(tape, root)
+        if not (self.settler.splits_operands or search.bounder.hull):
+            return False
         search.run(root)
         self.settler.counts.float64 += search.leaves.settled
         self.next_id = search.next_id
+        return True
+
+    def _open_rows(self, root: Domains) -> Array:
+        return np.flatnonzero(root.open[0][self.settler.fast.objectives.group_of_row])
+
+    def _hulls_apply(self, tape: Tape, root: Domains) -> bool:
+        return hulls_apply(tape, len(self._open_rows(root)), self.settler.fast.varying)
 
     def operands(self, tape: Tape, root: Domains) -> OperandSearch:
         """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
+        if self._hulls_apply(tape, root):
+            rows = self._open_rows(root)
+            hulls_help(bounder, rows, fast.objectives.group_of_row[rows], float(root.lb[0]))
         return OperandSearch(
             bounder,
             fast.objectives,
