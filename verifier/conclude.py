@@ -197,7 +197,7 @@ def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction]
 
 
 def _less(value: np.floating, rational: Fraction) -> bool:
-    """Exactly whether a finite number is less (comparing fractions makes new ones, and images have thousands)."""
+    """Exactly whether a finite number is less. Comparing fractions makes new ones; images have thousands."""
     n, d = value.as_integer_ratio()
     return n * rational.denominator < rational.numerator * d
 
