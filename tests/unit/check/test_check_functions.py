@@ -51,7 +51,7 @@ FUNCTIONS: dict[str, Function] = {
     "saw": HALF_AWAY,
     "quantised": call("*", call("min", call("round", call("*", X, const(8))), const(9)), const(0.125)),
     "many steps": call("/", call("floor", call("*", X, const(64))), const(64)),
-    "choice of steps": call("where", call("strict", call("-", const(-0.9), FLOOR)), call("neg", FLOOR), FLOOR),
+    "steps chosen": call("where", call("strict", call("-", const(-0.9), FLOOR)), call("neg", FLOOR), FLOOR),
     "where": call("where", call("strict", X), X, call("-", call("exp", X), ONE)),
     "jump": call("where", call("step", call("-", X, ONE)), power(X, 2), call("sin", X)),
 }  # fmt: skip
