@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, TypeAlias
@@ -74,6 +75,13 @@ class ConvGeometry:
         return out
 
     @property
+    def readers(self) -> int:
+        """How many places of a feature map read one place of the image, at most."""
+        # along an axis: kernel positions i whose i * dilation leave one remainder when divided by the stride
+        axes = zip(self.kernel, self.strides, self.dilations, strict=True)
+        return math.prod(-(-k // (s // math.gcd(s, d))) for k, s, d in axes)
+
+    @property
     def padded(self) -> tuple[int, int]:
         """Height and width after padding (never less than the last tap needs)."""
         top, left, bottom, right = self.pads
@@ -91,8 +99,7 @@ class ConvMap(AffineMap):
         features = g.n * g.o * g.p * g.q
         super().__init__(kernels, (features if flip else image,), image if flip else features)
         self.geometry, self.flip = g, flip
-        taps = g.kernel[0] * g.kernel[1]
-        self.terms = taps * max(g.c, g.o) // g.groups + 1
+        self.terms = max(g.kernel[0] * g.kernel[1] * g.c, g.readers * g.o) // g.groups + 1
         self.weight = self.constant(kernels.conv_weight(weight, g))
         self.weight_abs = kernels.array(kernels.conv_weight(np.abs(weight), g))
         self.signs = sign_of(weight)
