@@ -86,7 +86,7 @@ class NewJob:
         queue: "short", "long" or "gpu".
         priority: the larger, the sooner.
         max_attempts: executions that may be begun.
-        family: jobs with the same non-empty family can be bounded in one batch (same model, operators, limits).
+        family: jobs of the same non-empty family can be bounded in one batch (same model, operators, limits).
         question: digest of everything that the answer depends on, for the cache; "" is never cached.
         parent: the job that this is a shard of, or "".
         idempotency: so that a repeated request is answered with the first one's job.
@@ -122,7 +122,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a job left: name within the job, digest (the key of the artefact store), size, media type."""
+    """A file that a job left: name within the job, digest (its name in the artefact store), size, type."""
 
     name: str
     sha256: str
@@ -221,7 +221,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network that was uploaded: digest, owner, size, the file's name as given, and what was read off it."""
+    """A network that was uploaded: digest, owner, size, the file's name, and what was read off it."""
 
     sha256: str
     tenant: str

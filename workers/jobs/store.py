@@ -45,11 +45,16 @@ class JobStore(Protocol):
     ``tenant`` None means: of anybody (workers and administrators only).
     """
 
-    def submit(self, new: NewJob, quota: Mapping[str, int] | None = None) -> tuple[Job, bool]:
+    def submit(
+        self, new: NewJob, quota: Mapping[str, int] | None = None, answered_by: Job | None = None
+    ) -> tuple[Job, bool]:
         """Stores a job; (the job, whether it is new). A repeated idempotency key brings the first job back.
 
         Args:
-            quota: "queued", "running": most jobs of this tenant in these states.
+            quota: "queued", "running": jobs of this tenant in these states, from which on none is taken;
+                "cpu_seconds": those of a day; "bytes": of models.
+            answered_by: a finished job that answers this one as well: it is finished at once, with the same
+                outcome and artefacts (``cached_from`` names it), and counts in no quota.
 
         Raises:
             KeyReused, QuotaExceeded.
@@ -114,6 +119,10 @@ class JobStore(Protocol):
         """A finished, decided job with the same question, the latest."""
         ...
 
+    def related(self, tenant: str, family: str, limit: int = 100) -> list[Job]:
+        """Finished, decided jobs of a family, the latest first: a larger box or a witness may answer too."""
+        ...
+
     def shards(self, parent: str) -> list[Job]:
         """The shards of a job."""
         ...
@@ -127,6 +136,10 @@ class JobStore(Protocol):
         """Number of jobs by (state, verdict or "", queue), for metrics."""
         ...
 
+    def oldest(self) -> Mapping[str, float]:
+        """Seconds that the longest waiting job of each queue has waited, for metrics."""
+        ...
+
     def put_model(self, model: Model) -> bool:
         """Records an uploaded network; False if this tenant had it already."""
         ...
@@ -137,6 +150,10 @@ class JobStore(Protocol):
         """Newest first, and the next cursor."""
         ...
 
+    def delete_model(self, sha256: str, tenant: str) -> bool:
+        """Forgets a tenant's network (its file stays while others or jobs name it); False without one."""
+        ...
+
     def set_facts(self, sha256: str, facts: Json) -> None:
         """What a child read off a network (operators, shapes, nonlinear neurons, Lipschitz bounds)."""
         ...
@@ -145,6 +162,10 @@ class JobStore(Protocol):
 
     def key(self, id: str) -> Key | None:
         """A key that is not revoked; notes that it was used."""
+        ...
+
+    def keys(self, tenant: str | None = None) -> list[Key]:
+        """Every key, the revoked too, the oldest first."""
         ...
 
     def revoke_key(self, id: str) -> bool: ...
