@@ -16,6 +16,7 @@ from service.api import capabilities, events, health, jobs, metrics, models
 from service.context import Context
 from service.metering import HttpMetrics
 from service.middleware import Guard
+from service.schemas import VIEW_EXAMPLES
 from service.settings import Settings
 from verifier.version import VERSION
 from workers.jobs.artifacts import Artifacts
@@ -79,7 +80,10 @@ def _document(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = problems.document(plain())
+            document = problems.document(plain())
+            for name, example in VIEW_EXAMPLES.items():
+                document["components"]["schemas"][name]["example"] = example
+            app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi

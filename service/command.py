@@ -111,10 +111,11 @@ def keys() -> None:
 @_DATABASE
 def keys_create(tenant: str, scopes: str, note: str, data: Path | None, database: str | None) -> int:
     """Make a key. It is printed once and kept as a digest only."""
+    settings = settings_of(data=data, database=database)
     from service.auth import create_key
     from service.server import open_all
 
-    store, _ = open_all(settings_of(data=data, database=database))
+    store, _ = open_all(settings)
     wanted = frozenset(s.strip() for s in scopes.split(",") if s.strip())
     click.echo(create_key(store, tenant, wanted, note=note, now=time.time()))
     return 0
@@ -125,10 +126,11 @@ def keys_create(tenant: str, scopes: str, note: str, data: Path | None, database
 @_DATABASE
 def keys_list(data: Path | None, database: str | None) -> int:
     """List keys: id, tenant, scopes, whether revoked, last use, note."""
+    settings = settings_of(data=data, database=database)
     from service.server import open_all
     from service.views import moment
 
-    store, _ = open_all(settings_of(data=data, database=database))
+    store, _ = open_all(settings)
     for key in store.keys():  # noqa: SIM118 - no mapping
         used = moment(key.last_used) or "never"
         state = "revoked" if key.revoked else "valid"
@@ -144,9 +146,10 @@ def keys_list(data: Path | None, database: str | None) -> int:
 @_DATABASE
 def keys_revoke(id: str, data: Path | None, database: str | None) -> int:
     """Revoke the key ID (the part between 'sb_' and the second underscore)."""
+    settings = settings_of(data=data, database=database)
     from service.server import open_all
 
-    store, _ = open_all(settings_of(data=data, database=database))
+    store, _ = open_all(settings)
     if not store.revoke_key(id):
         raise BadInput(f"there is no valid key '{id}'; 'verify keys list' shows them")
     click.echo(f"revoked {id}")

@@ -28,6 +28,8 @@ def configure(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # it tells every step of setting itself up
+    logging.getLogger("alembic").setLevel("WARNING")
     # the middleware writes a line a request already
     logging.getLogger("uvicorn.access").disabled = True
 

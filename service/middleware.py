@@ -12,6 +12,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any, Final
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
@@ -68,6 +69,8 @@ class Guard:
                 await _refuse(scope, answered, request, *refusal)
             else:
                 await self.app(scope, self.limited(scope, receive), answered)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered; the log says 499
         except Exception as error:
             structlog.get_logger().error("defect", action="request_failed", exc_info=error)
             if status:

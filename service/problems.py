@@ -174,6 +174,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SureboundError, _deliberate)
 
 
+# statuses of the outermost layer and of the store, which any call may get
+_ANYWHERE: Final = ("400", "413", "421", "500", "503")
+
+
 def document(schema: dict[str, Any]) -> dict[str, Any]:
     """Puts problems into an OpenAPI document: every 4xx and 5xx response is one, in its one media type."""
     schema["components"].setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
@@ -182,11 +186,11 @@ def document(schema: dict[str, Any]) -> dict[str, Any]:
     reference = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for operations in schema["paths"].values():
         for operation in operations.values():
+            for status in _ANYWHERE:
+                operation["responses"].setdefault(status, {"description": TITLES[int(status)]})
             for status, answer in operation["responses"].items():
-                if status == "default" or status[0] in "45":
+                if status[0] in "45":
                     answer["content"] = reference
-            default = {"description": "Any other error", "content": reference}
-            operation["responses"].setdefault("default", default)
     return schema
 
 

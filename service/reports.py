@@ -112,7 +112,7 @@ def as_junit(job: Job) -> bytes:
 def as_html(job: Job) -> bytes:
     """A page that stands alone: no script, no style from elsewhere."""
     rows = "".join(
-        f"<tr><th scope=row>{html.escape(name)}</th><td>{html.escape(_cell(value))}</td></tr>"
+        f"<tr><th scope=row>{html.escape(name)}</th><td>{html.escape(clean(_cell(value)))}</td></tr>"
         for name, value in job_json(job).items()
         if value not in (None, "", [], {}) and name not in ("links", "artifacts")
     )
@@ -120,10 +120,10 @@ def as_html(job: Job) -> bytes:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title></head>"
-        f"<body><main><h1>{html.escape(title)}</h1><p>{html.escape(sentence(job))}</p>"
+        f"<body><main><h1>{html.escape(title)}</h1><p>{html.escape(clean(sentence(job)))}</p>"
         f"<table><caption>What was asked and found</caption><tbody>{rows}</tbody></table>"
         "</main></body></html>\n"
-    ).encode("utf-8", "backslashreplace")
+    ).encode()
 
 
 def _cell(value: Any) -> str:
@@ -131,7 +131,7 @@ def _cell(value: Any) -> str:
 
 
 def clean(text: str) -> str:
-    """Without characters that XML 1.0 forbids."""
+    """Without characters that XML 1.0 (and HTML) forbids."""
     return _CONTROL.sub("?", text)
 
 

@@ -213,6 +213,34 @@ JOB_EXAMPLES: Final[dict[str, Any]] = {
 }
 
 
+# put into the OpenAPI document afterwards, as FastAPI leaves nulls out of examples
+VIEW_EXAMPLES: Final[dict[str, Any]] = {
+    "JobView": {
+        "id": "j4f1d0c7be02a4b6c8f3a90d1",
+        "kind": "verify",
+        "state": "finished",
+        "verdict": "verified",
+        "reason": "",
+        "model": _EXAMPLE_MODEL,
+        "created": "2026-11-29T12:00:00.000Z",
+        "started": "2026-11-29T12:00:00.100Z",
+        "finished": "2026-11-29T12:00:01.250Z",
+        "attempt": 1,
+        "cancel_requested": False,
+        "progress": None,
+        "result": {"domains": 105},
+        "error": "",
+        "budget": {"timeout_s": 30.0, "memory_mb": 2048, "max_domains": None},
+        "queue": "short",
+        "priority": 0,
+        "cached_from": None,
+        "cpu_seconds": 0.9,
+        "artifacts": [],
+        "links": {"self": "/v1/jobs/j4f1d0c7be02a4b6c8f3a90d1"},
+    }
+}
+
+
 class Budget(BaseModel):
     """Limits as they hold, after the server's policy."""
 
@@ -247,34 +275,6 @@ class ArtifactView(BaseModel):
 
 class JobView(BaseModel):
     """A job."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "j4f1d0c7be02a4b6c8f3a90d1",
-                "kind": "verify",
-                "state": "finished",
-                "verdict": "verified",
-                "reason": "",
-                "model": _EXAMPLE_MODEL,
-                "created": "2026-11-29T12:00:00.000Z",
-                "started": "2026-11-29T12:00:00.100Z",
-                "finished": "2026-11-29T12:00:01.250Z",
-                "attempt": 1,
-                "cancel_requested": False,
-                "progress": None,
-                "result": {"domains": 105},
-                "error": "",
-                "budget": {"timeout_s": 30.0, "memory_mb": 2048, "max_domains": None},
-                "queue": "short",
-                "priority": 0,
-                "cached_from": None,
-                "cpu_seconds": 0.9,
-                "artifacts": [],
-                "links": {"self": "/v1/jobs/j4f1d0c7be02a4b6c8f3a90d1"},
-            }
-        }
-    )
 
     id: str
     kind: Literal["verify", "sweep", "lipschitz", "train", "check"]
