@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import socket
 import sys
 from collections.abc import Generator
@@ -107,8 +106,9 @@ def supervised(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Gen
     if not settings.slots:
         yield None
         return
-    # the supervisor comes with the workers
-    supervisor = importlib.import_module("workers.local").Supervisor(store, artifacts, slots=settings.slots)
+    from workers.local import Supervisor
+
+    supervisor = Supervisor(store, artifacts, slots=settings.slots)
     supervisor.start()
     try:
         yield supervisor
