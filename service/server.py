@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import sys
 from collections.abc import Generator
@@ -41,6 +42,17 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, context: Context) -> None:
         super().__init__(config)
         self.context = context
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Unlike uvicorn's, this does not send us the signal again when the server has stopped: jobs
+        have to be given back after that."""
+        before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.context.stopping.set()
