@@ -94,9 +94,36 @@ def main() -> None:
     line.say({"ready": {"pid": os.getpid(), "given_up": taken}})
     while True:
         tasks = [Task(**one) for one in line.batches.get()]
-        for task in tasks:
+        for task in together(tasks, line):
             line.say({"job": task.job, "ending": attempt(task, Teller(line, task.job)).as_json()})
         line.say({"idle": {"resident": sandbox.resident()}})
+
+
+def together(tasks: list[Task], line: Line) -> list[Task]:
+    """Bounds several tasks in one block and tells what that decides; the task to go on with.
+
+    The others that are left are returned to the queue, where any worker can search them.
+    """
+    if len(tasks) < 2:
+        return tasks
+    begun = _cpu()
+    sandbox.allow_memory(max(t.memory_mb for t in tasks))
+    sandbox.allow_time(sum(t.timeout_s for t in tasks))
+    try:
+        from workers.kinds.verify import together as decide
+
+        decided = decide(tasks, Teller(line, tasks[0].job))
+    except Exception as error:
+        # whatever it is, each of them will meet it alone if it is to blame
+        sys.stderr.write(f"not bounded together: {type(error).__name__}: {error}\n")
+        decided = {}
+    share = (_cpu() - begun) / max(len(decided), 1)
+    left = [t for t in tasks if t.job not in decided]
+    for job, ending in decided.items():
+        line.say({"job": job, "ending": replace(ending, cpu_seconds=share).as_json()})
+    for task in left[1:]:
+        line.say({"job": task.job, "ending": Ending(returned=True).as_json()})
+    return left[:1]
 
 
 def _warm_up() -> None:

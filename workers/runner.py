@@ -63,7 +63,7 @@ class _Running:
     claim: Claim
     folder: Path
     begun: float
-    told: float = 0.0
+    told: float
     news: Progress | None = None
     cancel: bool = False
     lost: bool = False
@@ -75,7 +75,7 @@ class _Batch:
 
     running: dict[str, _Running]
     deadline: float
-    beat: float = 0.0
+    beat: float
     stopping: float | None = None
     draining: bool = False
     suspect: bool = False
@@ -109,12 +109,12 @@ class Runner:
     def run(self, claims: Sequence[Claim]) -> None:
         """Runs claims of one network together; each is final or queued again when this returns."""
         now = time.monotonic()
-        batch = _Batch({}, now + self.limits.grace_s)
+        batch = _Batch({}, now + self.limits.grace_s, now + self.limits.beat_s)
         tasks: list[Task] = []
         try:
             for claim in claims:
                 folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.work))
-                batch.running[claim.job.id] = _Running(claim, folder, now)
+                batch.running[claim.job.id] = _Running(claim, folder, now, now)
                 task = self._prepare(batch, claim, folder)
                 if task is not None:
                     tasks.append(task)
@@ -317,7 +317,9 @@ class Runner:
         home = folder.resolve()
         if path.is_symlink() or not path.is_file() or home not in path.resolve().parents:
             raise BadInput("it is no file in the job's folder")
-        return self.artifacts.put_file(path, left.name, left.media_type)
+        # a report can be asked for again; evidence cannot
+        sync = left.name not in ("report.json", "picture.svg")
+        return self.artifacts.put_file(path, left.name, left.media_type, sync=sync)
 
     def _keep_facts(self, claim: Claim, facts: Json | None) -> None:
         if not facts or claim.job.kind is Kind.SHARD:

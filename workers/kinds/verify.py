@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bounds.errors import BadInput
+from bounds.errors import BadInput, SureboundError
 from bounds.io.onnx import Model
 from verifier.api import verify
 from verifier.query import Options
@@ -17,6 +19,7 @@ from verifier.report.emit.svg import svg
 from verifier.report.model import Report
 from verifier.report.progress import Progress as Snapshot
 from verifier.spec.model import Property
+from verifier.together import Question, verify_together
 from verifier.verdict import Status, UnknownReason
 from workers.jobs.model import Answer, Json, Progress
 from workers.kinds.common import facts_of, model_of, property_of, semantics_of, write_json
@@ -42,7 +45,7 @@ def run(task: Task, hear: Hearer) -> Ending:
 def answer(task: Task, model: Model, prop: Property, hear: Hearer) -> Ending:
     """Decides a property and writes what is left of it."""
     resume, spent = _resume(task)
-    certificate = task.out("certificate.sbcert") if resume is None and wants_certificate(task) else None
+    certificate = _certificate(task) if resume is None else None
     options = Options(
         timeout=max(task.timeout_s - spent, 1.0),
         semantics=semantics_of(task),
@@ -63,6 +66,33 @@ def answer(task: Task, model: Model, prop: Property, hear: Hearer) -> Ending:
     )
     facts = facts_of(task, model) if task.facts else None
     return _ending(task, report, prop, model, facts)
+
+
+def together(tasks: Sequence[Task], hear: Hearer) -> dict[str, Ending]:
+    """What one block of bounds proves of tasks about one network; the others are not in the answer."""
+    model = model_of(tasks[0])
+    found: dict[str, Ending] = {}
+    by_meaning: dict[str, list[Task]] = {}
+    for task in tasks:
+        if CHECKPOINT not in task.files:
+            by_meaning.setdefault(semantics_of(task).value, []).append(task)
+    for alike in by_meaning.values():
+        pairs: list[tuple[Task, Property]] = []
+        for task in alike:
+            with suppress(SureboundError):  # it will fail by itself, with its reason
+                pairs.append((task, property_of(task.request.get("property"), model)))
+        questions = [Question(prop, _certificate(task)) for task, prop in pairs]
+        options = Options(semantics=semantics_of(alike[0]))
+        reports = verify_together(model, questions, options=options, should_stop=hear.cancelled)
+        for (task, prop), report in zip(pairs, reports, strict=True):
+            if report is not None:
+                facts = facts_of(task, model) if task.facts and not found else None
+                found[task.job] = _ending(task, report, prop, model, facts)
+    return found
+
+
+def _certificate(task: Task) -> Path | None:
+    return task.out("certificate.sbcert") if wants_certificate(task) else None
 
 
 def wants_certificate(task: Task) -> bool:
@@ -99,7 +129,7 @@ def _ending(task: Task, report: Report, prop: Property, model: Model, facts: Jso
         files.append(Left(CHECKPOINT, CHECKPOINT, "application/zip"))
     if report.witness is not None:
         files += write_witness(task, report, prop, model)
-    if report.picture is not None:
+    if report.picture is not None and report.stats.domains > 1:  # else there is nothing to see
         task.out("picture.svg").write_text(svg(report), encoding="utf-8")
         files.append(Left("picture.svg", "picture.svg", "image/svg+xml"))
     return Ending(
