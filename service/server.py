@@ -29,11 +29,12 @@ def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlSto
     Raises:
         BadInput: they cannot be opened.
     """
+    folder = settings.data.resolve()  # children work elsewhere
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{settings.data}: {error.strerror}; give another folder by --data") from None
-    return open_store(settings.database_url, migrate=migrate), Artifacts(settings.data / "artifacts")
+    return open_store(settings.database_url, migrate=migrate), Artifacts(folder / "artifacts")
 
 
 class _Server(uvicorn.Server):
