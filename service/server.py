@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import socket
 import sys
 from collections.abc import Generator
-from types import FrameType
+from types import FrameType, ModuleType
 
 import structlog
 import uvicorn
@@ -19,7 +20,7 @@ from service.auth import check_start
 from service.context import Context
 from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
-from workers.jobs.dispatch import Dispatcher, Polling
+from workers.jobs.dispatch import Dispatcher
 from workers.jobs.sql import SqlStore, open_store
 
 
@@ -70,9 +71,8 @@ def run(settings: Settings, *, migrate: bool = False, log_level: str = "info") -
     store, artifacts = open_all(settings, migrate=migrate or None)
     check_start(settings, sum(not k.revoked for k in store.keys()))  # noqa: SIM118 - no mapping
     listener = listen(settings.host, settings.port)
-    dispatcher: Dispatcher = Polling()
-    with supervised(settings, store, artifacts) as announced:
-        app = create_app(settings, store, artifacts, announced or dispatcher)
+    with announced(settings, store, artifacts) as dispatcher:
+        app = create_app(settings, store, artifacts, dispatcher)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -114,22 +114,63 @@ def address(listener: socket.socket, host: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
+class _All:
+    """Tells everybody."""
+
+    def __init__(self, dispatchers: list[Dispatcher]) -> None:
+        self.dispatchers = dispatchers
+
+    def notify(self, job: str, queue: str) -> None:
+        for dispatcher in self.dispatchers:
+            dispatcher.notify(job, queue)
+
+
 @contextlib.contextmanager
-def supervised(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Generator[Dispatcher | None]:
-    """The local supervisor, if it has any slots; announces jobs to it."""
-    if not settings.slots:
-        yield None
-        return
-    from workers.local import Supervisor
+def announced(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Generator[Dispatcher]:
+    """Whoever is told about new jobs: the local supervisor, if it has slots; a broker, if there is one."""
+    with contextlib.ExitStack() as stack:
+        told: list[Dispatcher] = []
+        if settings.slots:
+            from workers.local import Supervisor
 
-    supervisor = Supervisor(store, artifacts, slots=settings.slots)
-    supervisor.start()
+            supervisor = Supervisor(store, artifacts, slots=settings.slots)
+            supervisor.start()
+            stack.callback(supervisor.stop)
+            told.append(supervisor)
+        if settings.broker:
+            publisher = _celery().dispatcher(settings.broker)
+            stack.callback(publisher.close)
+            told.append(publisher)
+        yield _All(told)
+
+
+def work(settings: Settings, queues: list[str], processes: int) -> int:
+    """Works on queued jobs by Celery until it is told to stop.
+
+    Raises:
+        BadInput: no broker, an unknown queue, or a package is missing.
+    """
+    if not settings.broker:
+        raise BadInput("which broker? Give --broker redis://..., or set SUREBOUND_BROKER")
+    unknown = sorted(set(queues) - {"short", "long", "gpu"})
+    if unknown or not queues:
+        raise BadInput(f"unknown queues {unknown}; choose from short, long, gpu")
+    log.configure()
+    store, artifacts = open_all(settings)
+    store.close()  # every process of the pool opens its own after the fork
+    adapter = _celery()
+    place = adapter.Place(
+        database=settings.database_url,
+        artifacts=artifacts.path,
+        broker=settings.broker,
+        queues=tuple(queues),
+        concurrency=processes,
+    )
+    return adapter.work(place)
+
+
+def _celery() -> ModuleType:
     try:
-        yield supervisor
-    finally:
-        supervisor.stop()
-
-
-def work(settings: Settings, queues: list[str], broker: str | None) -> int:
-    """Works on queued jobs by Celery."""
-    raise BadInput(f"not yet: {settings.data} {queues} {broker}")
+        return importlib.import_module("workers.celery_app")
+    except ImportError as error:
+        raise BadInput(f"a broker needs {error.name}: pip install 'surebound[redis]'") from None
