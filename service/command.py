@@ -106,15 +106,18 @@ def keys() -> None:
     help="jobs:read, jobs:write, metrics:read, admin.",
 )  # fmt: skip
 @click.option("--note", default="", help="For whoever lists keys.")
+@click.option("--migrate", is_flag=True, help="Make or update the tables of a PostgreSQL database first.")
 @_DATA
 @_DATABASE
-def keys_create(tenant: str, scopes: str, note: str, data: Path | None, database: str | None) -> int:
+def keys_create(
+    tenant: str, scopes: str, note: str, migrate: bool, data: Path | None, database: str | None
+) -> int:
     """Make a key. It is printed once and kept as a digest only."""
     settings = settings_of(data=data, database=database)
     from service.auth import create_key
     from service.server import open_all
 
-    store, _ = open_all(settings)
+    store, _ = open_all(settings, migrate=migrate or None)
     wanted = frozenset(s.strip() for s in scopes.split(",") if s.strip())
     click.echo(create_key(store, tenant, wanted, note=note, now=time.time()))
     return 0
