@@ -41,8 +41,8 @@ def settings_of(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise BadInput(f"setting {where}: {first['msg']}".replace("setting : ", "")) from None
+        where = "setting " + ".".join(str(p) for p in first["loc"]) if first["loc"] else "settings"
+        raise BadInput(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 @click.command("serve", short_help="Serve verification as jobs: REST, web page, local workers.")

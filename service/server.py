@@ -7,13 +7,14 @@ import importlib
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Generator
 from types import FrameType, ModuleType
 
 import structlog
 import uvicorn
 
-from bounds.errors import BadInput
+from bounds.errors import BadInput, SureboundError
 from service import log
 from service.app import create_app
 from service.auth import check_start
@@ -22,6 +23,8 @@ from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
 from workers.jobs.sql import SqlStore, open_store
+
+TIDY_S = 3600.0  # between two removals of files that nothing names
 
 
 def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlStore, Artifacts]:
@@ -71,7 +74,7 @@ def run(settings: Settings, *, migrate: bool = False, log_level: str = "info") -
     store, artifacts = open_all(settings, migrate=migrate or None)
     check_start(settings, sum(not k.revoked for k in store.keys()))  # noqa: SIM118 - no mapping
     listener = listen(settings.host, settings.port)
-    with announced(settings, store, artifacts) as dispatcher:
+    with announced(settings, store, artifacts) as dispatcher, tidied(store, artifacts):
         app = create_app(settings, store, artifacts, dispatcher)
         config = uvicorn.Config(
             app,
@@ -142,6 +145,29 @@ def announced(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Gene
             stack.callback(publisher.close)
             told.append(publisher)
         yield _All(told)
+
+
+@contextlib.contextmanager
+def tidied(store: SqlStore, artifacts: Artifacts, every_s: float = TIDY_S) -> Generator[None]:
+    """Removes files that nothing names any more, now and then: a deleted job's, or a refused upload's."""
+    stop = threading.Event()
+
+    def tidy() -> None:
+        while not stop.wait(every_s):
+            try:
+                removed = artifacts.collect(store.named())
+            except (SureboundError, OSError) as error:  # the database is away, or the folder: later, then
+                structlog.get_logger().error("tidying failed", action="tidy_failed", error=str(error))
+                continue
+            structlog.get_logger().info("tidied", action="tidied", removed=removed)
+
+    thread = threading.Thread(target=tidy, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5.0)
 
 
 def work(settings: Settings, queues: list[str], processes: int) -> int:
