@@ -243,3 +243,18 @@ class Key:
     note: str = ""
     revoked: bool = False
     last_used: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long ended jobs ran.
+
+    Attributes:
+        buckets: (upper edge in seconds or "+Inf", number of jobs up to it), as Prometheus wants it.
+        sum: seconds in all.
+        cpu_seconds: of processors.
+    """
+
+    buckets: tuple[tuple[str, int], ...]
+    sum: float
+    cpu_seconds: float

@@ -13,10 +13,11 @@ from workers.jobs.database import Database
 from workers.jobs.model import Json, Key, Model
 from workers.jobs.rows import cursor as place_after
 from workers.jobs.rows import key_of, model_of, place
+from workers.jobs.statistics import Statistics
 from workers.jobs.tables import audit, keys, models, workers
 
 
-class Records:
+class Records(Statistics):
     """Part of :class:`workers.jobs.sql.SqlStore`."""
 
     def __init__(self, database: Database) -> None:

@@ -9,6 +9,7 @@ from bounds.errors import BadInput
 from workers.jobs.model import (
     Artifact,
     Claim,
+    Durations,
     Event,
     Job,
     Json,
@@ -138,6 +139,18 @@ class JobStore(Protocol):
 
     def oldest(self) -> Mapping[str, float]:
         """Seconds that the longest waiting job of each queue has waited, for metrics."""
+        ...
+
+    def durations(self) -> Durations:
+        """How long ended jobs ran, for metrics."""
+        ...
+
+    def named(self) -> set[str]:
+        """Digests of all files that a model, a job or an unfinished request names; others may be removed."""
+        ...
+
+    def bytes_of(self, tenant: str) -> int:
+        """Bytes of a tenant's uploaded files."""
         ...
 
     def put_model(self, model: Model) -> bool:
