@@ -46,7 +46,8 @@ def deal(state: State, count: int) -> list[Shard]:
             continue
         # what the others have is none of this shard's business
         settled = state.created - state.splits - nodes
-        shards.append(Shard(replace(state, todo=todo, parts=parts, settled=settled, seconds=0.0), nodes))
+        own = replace(state, todo=todo, parts=parts, settled=settled, bounded=0, leaves=0, seconds=0.0)
+        shards.append(Shard(own, nodes))
     if sum(s.nodes for s in shards) != open_nodes(state):
         raise AssertionError("a subproblem got lost between shards")
     return shards
