@@ -107,9 +107,11 @@ class _Process:
         self.store = open_store(place.database, migrate=False)
         artifacts = Artifacts(place.artifacts)
         work = artifacts.path / "work" / f"{os.getpid()}-celery"
-        self.runner = Runner(self.store, artifacts, work, pool=Pool(work), limits=place.limits)
-        self.runner.drain = draining
         self.dispatch = CeleryDispatcher(app)
+        self.runner = Runner(
+            self.store, artifacts, work, pool=Pool(work), limits=place.limits, announce=self.dispatch.notify
+        )
+        self.runner.drain = draining
 
     def run(self, job: str) -> None:
         """Claims and runs a job; nothing happens if somebody else has it, or it is over."""

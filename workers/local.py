@@ -86,7 +86,8 @@ class Supervisor:
         self._work.mkdir(parents=True)
         self._pool = Pool(self._work, PoolLimits(idle=max(slots, 2)))
         self._runners = [
-            Runner(store, artifacts, self._work, pool=self._pool, limits=self.limits) for _ in range(slots)
+            Runner(store, artifacts, self._work, pool=self._pool, limits=self.limits, announce=self.notify)
+            for _ in range(slots)
         ]
         self._stop, self._wake = threading.Event(), threading.Condition()
         self._news = 0

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from bounds.errors import BadInput, LimitExceeded
+from workers import cubes
 from workers.children import Child, Pool
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.database import StoreUnreachable
@@ -20,6 +22,7 @@ from workers.jobs.model import (
     Answer,
     Artifact,
     Claim,
+    Job,
     Json,
     Kind,
     Outcome,
@@ -30,7 +33,7 @@ from workers.jobs.model import (
 from workers.jobs.store import JobStore, UnknownJob
 from workers.task import CHECKPOINT, Ending, Left, Task
 
-INPUTS = ("model", "data", "certificate")
+INPUTS = ("model", "data", "certificate", CHECKPOINT)
 # progress is written often at first, then seldom: (seconds of the attempt, seconds between two)
 PACE = ((5.0, 0.25), (60.0, 1.0), (float("inf"), 5.0))
 
@@ -79,7 +82,7 @@ class _Batch:
     stopping: float | None = None
     draining: bool = False
     suspect: bool = False
-    done: list[str] = field(default_factory=list[str])
+    dealt: list[Claim] = field(default_factory=list[Claim])
 
 
 class Runner:
@@ -89,6 +92,7 @@ class Runner:
         store, artifacts: where jobs and files are.
         work: a folder for children's files; emptied as jobs end.
         pool: children; its own if None.
+        announce: tells other workers of new shards.
     """
 
     def __init__(
@@ -99,16 +103,22 @@ class Runner:
         *,
         pool: Pool | None = None,
         limits: RunnerLimits | None = None,
+        announce: cubes.Announce = cubes.nobody,
     ) -> None:
         self.store, self.artifacts, self.work = store, artifacts, work
         self.limits = limits or RunnerLimits()
         work.mkdir(parents=True, exist_ok=True)
         self.pool = pool or Pool(work)
         self.drain = threading.Event()
+        self._announce = announce
 
     def run(self, claims: Sequence[Claim]) -> None:
         """Runs claims of one network together; each is final or queued again when this returns."""
+        if len(claims) == 1 and claims[0].attempt > 1 and cubes.group(self.store, claims[0].job):
+            self._lead(claims[0])  # another attempt had dealt it out
+            return
         now = time.monotonic()
+        dealt: list[Claim] = []
         batch = _Batch({}, now + self.limits.grace_s, now + self.limits.beat_s)
         tasks: list[Task] = []
         try:
@@ -128,9 +138,12 @@ class Runner:
                     self._attend(batch, child, tasks)
                 finally:
                     self._let_go(batch, child)
+                dealt = batch.dealt
         finally:
             for claim in claims:
                 self._remove(batch, claim.job.id)
+        for claim in dealt:
+            self._lead(claim)
 
     def _folder(self, claim: Claim) -> Path | None:
         """A folder for a claim's files; None where there is no room: the job waits for some."""
@@ -265,7 +278,58 @@ class Runner:
             self._stopped(batch, running, ending)
             return
         self._keep_facts(running.claim, ending.facts)
+        if ending.shards:
+            self._deal(batch, running, ending)
+            return
         self._finish(batch, running.claim, self._outcome(running, ending))
+
+    def _deal(self, batch: _Batch, running: _Running, ending: Ending) -> None:
+        """The job's search goes on as shards; those who cannot be stored leave it undecided."""
+        claim = running.claim
+        seconds = claim.job.budget.timeout_s - (time.monotonic() - running.begun)
+        try:
+            files = [(self._kept(running.folder, left), nodes) for left, nodes in ending.shards]
+            cubes.submit(self.store, claim, files, seconds, self._announce)
+        except (BadInput, LimitExceeded, StoreUnreachable, OSError) as error:
+            words = f"its search could not be dealt out: {error}"
+            self._finish(batch, claim, Outcome(State.FINISHED, Answer.UNKNOWN, "timeout", error=words))
+            return
+        batch.dealt.append(claim)
+        self._remove(batch, claim.job.id)
+
+    def _lead(self, claim: Claim) -> None:
+        """Works on the shards of a job, until they decide it; its lease is kept meanwhile."""
+        leader = cubes.Leader(self.store, claim, self.limits.beat_s, self.limits.lease_s)
+        try:
+            while True:
+                shards = self._persist(lambda: cubes.group(self.store, claim.job)) or []
+                outcome = cubes.joined(shards) if shards else None
+                if leader.signal is Signal.LOST:
+                    return
+                if leader.signal is Signal.CANCEL and all(s.state.final for s in shards):
+                    outcome = outcome or Outcome(State.CANCELLED, reason="cancelled")
+                if outcome is not None:
+                    if self._persist(partial(self.store.finish, claim, outcome)):
+                        cubes.drop_files(self.artifacts, shards)
+                    return
+                if self.drain.is_set():
+                    self._persist(lambda: self.store.give_back(claim, None, counts=False))
+                    return
+                mine = self._next_shard(claim, shards)
+                if mine is None:
+                    leader.wait(self.limits.beat_s / 2)
+                else:
+                    self.run([mine])
+        finally:
+            leader.close()
+
+    def _next_shard(self, claim: Claim, shards: Sequence[Job]) -> Claim | None:
+        for shard in shards:
+            if shard.state is State.QUEUED:
+                taken = self.store.claim_job(shard.id, claim.worker, self.limits.lease_s)
+                if taken is not None:
+                    return taken
+        return None
 
     def _stopped(self, batch: _Batch, running: _Running, ending: Ending) -> None:
         """A job that did not get to its end: cancelled, out of time, or to be gone on with by another."""
@@ -350,7 +414,9 @@ class Runner:
         self._remove(batch, claim.job.id)
 
     def _finish(self, batch: _Batch, claim: Claim, outcome: Outcome) -> None:
-        self._persist(lambda: self.store.finish(claim, outcome))
+        done = self._persist(lambda: self.store.finish(claim, outcome))
+        if done and claim.job.kind is Kind.SHARD and outcome.answer is Answer.FALSIFIED:
+            self._persist(lambda: cubes.end_siblings(self.store, claim.job))
         self._remove(batch, claim.job.id)
 
     def _persist(self, call: Callable[[], T]) -> T | None:

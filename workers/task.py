@@ -79,6 +79,7 @@ class Ending:
         returned: whether it was only looked at together with others, and is to be queued again.
         result, error, files: as of :class:`workers.jobs.model.Outcome`.
         facts: about the network, if asked for.
+        shards: checkpoints that the job is to go on from, with their numbers of open nodes, or none.
         suspect: whether the child should not be used again.
         cpu_seconds: processor time.
     """
@@ -91,6 +92,7 @@ class Ending:
     error: str = ""
     files: tuple[Left, ...] = ()
     facts: Json | None = None
+    shards: tuple[tuple[Left, int], ...] = ()
     suspect: bool = False
     cpu_seconds: float = 0.0
 
@@ -102,8 +104,9 @@ class Ending:
     def from_json(told: Json) -> Ending:
         """From the pipe; raises KeyError, TypeError or ValueError where it is none."""
         files = tuple(Left(**one) for one in told.pop("files"))
+        shards = tuple((Left(**left), int(nodes)) for left, nodes in told.pop("shards"))
         answer = told.pop("answer")
-        return Ending(answer=None if answer is None else Answer(answer), files=files, **told)
+        return Ending(answer=None if answer is None else Answer(answer), files=files, shards=shards, **told)
 
 
 class Hearer(Protocol):

@@ -14,6 +14,7 @@ MODULES = {
     Kind.LIPSCHITZ: "lipschitz",
     Kind.TRAIN: "train",
     Kind.CHECK: "check",
+    Kind.SHARD: "shard",
 }
 
 

@@ -21,6 +21,7 @@ from verifier.report.progress import Progress as Snapshot
 from verifier.spec.model import Property
 from verifier.together import Question, verify_together
 from verifier.verdict import Status, UnknownReason
+from workers.cubes import PER_WORKER, SPLIT_AFTER_S
 from workers.jobs.model import Answer, Json, Progress
 from workers.kinds.common import facts_of, model_of, property_of, semantics_of, write_json
 from workers.task import CHECKPOINT, Ending, Hearer, Left, Task
@@ -46,8 +47,10 @@ def answer(task: Task, model: Model, prop: Property, hear: Hearer) -> Ending:
     """Decides a property and writes what is left of it."""
     resume, spent = _resume(task)
     certificate = _certificate(task) if resume is None else None
+    alone = float(task.options.get("split_after_s", SPLIT_AFTER_S))
+    wanted = int(task.options.get("shards", 0)) if resume is None else 0
     options = Options(
-        timeout=max(task.timeout_s - spent, 1.0),
+        timeout=max(min(task.timeout_s, alone) if wanted > 1 else task.timeout_s - spent, 0.1),
         semantics=semantics_of(task),
         seed=int(task.options.get("seed", 0)),
         max_domains=task.max_domains,
@@ -65,7 +68,24 @@ def answer(task: Task, model: Model, prop: Property, hear: Hearer) -> Ending:
         resume=resume,
     )
     facts = facts_of(task, model) if task.facts else None
+    if wanted > 1 and report.reason is UnknownReason.TIMEOUT and report.checkpoint:
+        shards = _shards(task, wanted)
+        if shards:
+            return Ending(facts=facts, shards=shards)
     return _ending(task, report, prop, model, facts)
+
+
+def _shards(task: Task, workers: int) -> tuple[tuple[Left, int], ...]:
+    """The checkpoint just written, dealt out."""
+    from verifier.search.checkpoint import load, save
+    from verifier.search.shards import deal
+
+    shards: list[tuple[Left, int]] = []
+    for number, shard in enumerate(deal(load(task.out(CHECKPOINT)), workers * PER_WORKER)):
+        name = f"shard-{number}"
+        save(task.out(name), shard.state)
+        shards.append((Left(name, name, "application/zip"), shard.nodes))
+    return tuple(shards)
 
 
 def together(tasks: Sequence[Task], hear: Hearer) -> dict[str, Ending]:

@@ -1,0 +1,163 @@
+"""One job on several workers: parts add up, the others stop at a counterexample, lost ones are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
+
+from job_models import box_property, finished, hard, request, store_at, upload, wait_for
+from queue_parts import SUPERVISOR, kill_group, running
+
+from bounds.errors import BadInput
+from bounds.io.onnx import load_bytes
+from verifier.api import verify
+from verifier.query import Options
+from verifier.search import checkpoint
+from verifier.search.shards import deal, open_nodes
+from verifier.spec.load import loads
+from verifier.verdict import Status
+from workers import cubes
+from workers.jobs.artifacts import Artifacts
+from workers.jobs.model import Answer, Artifact, Budget, Claim, Job, Kind, NewJob, Outcome, Signal, State
+from workers.local import Habits, Supervisor
+from workers.runner import RunnerLimits
+
+MODEL = hard(8, 60, seed=1)
+HOLDS = box_property(8, 1.4)
+OPTIONS = {"shards": 2, "split_after_s": 0.3, "certificate": False}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[Any, Artifacts]]:
+    store, artifacts = store_at(tmp_path)
+    yield store, artifacts
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> checkpoint.State:
+    path = tmp_path_factory.mktemp("state") / "checkpoint"
+    report = verify(load_bytes(MODEL, "m"), loads(HOLDS), options=Options(max_domains=2000), checkpoint=path)
+    assert report.status is Status.UNKNOWN
+    return checkpoint.load(path)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_what_is_dealt_out_is_what_was_open(state: checkpoint.State, tmp_path: Path, count: int) -> None:
+    shards = deal(state, count)
+    assert len(shards) == count and sum(s.nodes for s in shards) == open_nodes(state)
+    ids = np.concatenate([s.state.nodes() for s in shards])
+    assert sorted(ids.tolist()) == sorted(state.nodes().tolist())
+    for i, shard in enumerate(shards):
+        checkpoint.save(tmp_path / f"{i}", shard.state)
+        assert open_nodes(checkpoint.load(tmp_path / f"{i}")) == shard.nodes  # it does not contradict itself
+
+
+def test_each_shard_closes_its_own_part(state: checkpoint.State, tmp_path: Path) -> None:
+    for i, shard in enumerate(deal(state, 3)):
+        checkpoint.save(tmp_path / f"{i}", shard.state)
+        report = verify(
+            load_bytes(MODEL, "m"), loads(HOLDS), options=Options(timeout=120), resume=tmp_path / f"{i}"
+        )
+        assert report.status is Status.UNSAT
+        assert report.stats.domains > shard.nodes
+
+
+def test_nothing_is_dealt_where_something_was_given_up(state: checkpoint.State) -> None:
+    assert deal(replace(state, abandoned=1), 2) == [] and deal(state, 1) == []
+
+
+def shards_of(store: Any, answers: list[Answer | None], own: list[int], nodes: int) -> list[Job]:
+    """Shards of a parent, ended as told."""
+    parent, _ = store.submit(NewJob("local", Kind.VERIFY, {"model": "m", "property": {}}, Budget(9, 9)))
+    claim = store.claim_job(parent.id, "lead", 30)
+    files = [(Artifact(f"{i}", "ab" * 32, 1, ""), n) for i, n in enumerate(own)]
+    cubes.submit(store, claim, files, 9.0, lambda *_: None)
+    for shard, answer in zip(store.shards(parent.id), answers, strict=True):
+        if answer is not None:
+            store.finish(store.claim_job(shard.id, "w", 30), Outcome(State.FINISHED, answer, "timeout"))
+    return [
+        replace(s, request={**s.request, "shard": s.request["shard"] | {"nodes": nodes}})
+        for s in store.shards(parent.id)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([Answer.VERIFIED, Answer.VERIFIED], Answer.VERIFIED),
+        ([Answer.VERIFIED, None], None),
+        ([Answer.UNKNOWN, None], Answer.UNKNOWN),
+        ([Answer.UNKNOWN, Answer.FALSIFIED], Answer.FALSIFIED),
+        ([None, Answer.FALSIFIED], Answer.FALSIFIED),
+    ],
+)
+def test_joining(place: Any, answers: list[Answer | None], expected: Answer | None) -> None:
+    outcome = cubes.joined(shards_of(place[0], answers, [3, 4], 7))
+    assert (None if outcome is None else outcome.answer) is expected
+
+
+def test_parts_that_do_not_add_up_prove_nothing(place: Any) -> None:
+    shards = shards_of(place[0], [Answer.VERIFIED] * 2, [3, 4], 8)
+    with pytest.raises(AssertionError, match="dealt out"):
+        cubes.joined(shards)
+    twice = [shards[0], shards[0]]
+    with pytest.raises(AssertionError, match="dealt out"):
+        cubes.joined(twice)
+
+
+def test_a_counterexample_ends_the_siblings(place: Any) -> None:
+    store = place[0]
+    shards = shards_of(store, [None, None, None], [1, 1, 1], 3)
+    running_one: Claim = store.claim_job(shards[1].id, "w", 30)
+    cubes.end_siblings(store, shards[0])
+    assert store.heartbeat(running_one, None, 30) is Signal.CANCEL
+    assert store.get(shards[2].id, None).state is State.CANCELLED
+    assert store.get(shards[0].id, None).state is State.QUEUED
+
+
+def test_on_two_slots(place: Any) -> None:
+    store, artifacts = place
+    model = upload(store, artifacts, MODEL)
+    supervisor = Supervisor(
+        store, artifacts, slots=2, habits=Habits(sweep_s=0.5), limits=RunnerLimits(lease_s=3.0)
+    )
+    job = store.submit(request(model, HOLDS, timeout_s=200, options=OPTIONS))[0].id
+    supervisor.start()
+    try:
+        end = finished(store, [job], 200)[0]
+    finally:
+        supervisor.stop()
+    assert (end.state, end.answer, end.error) == (State.FINISHED, Answer.VERIFIED, ""), end
+    shards = store.shards(job)
+    assert len(shards) == end.result["shards"] == 8
+    assert all(s.answer is Answer.VERIFIED for s in shards)
+    assert len({s.worker for s in shards}) == 2  # both slots took part
+    assert not any(artifacts.has(s.request["checkpoint"]) for s in shards)
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_replaced(place: Any, tmp_path: Path) -> None:
+    store, artifacts = place
+    model = upload(store, artifacts, MODEL)
+    job = store.submit(request(model, HOLDS, timeout_s=300, options=OPTIONS))[0].id
+    where = tmp_path / "jobs.db", tmp_path / "files", 1
+    with running(SUPERVISOR, *where) as first, running(SUPERVISOR, *where):
+        wait_for(lambda: any(s.answer is Answer.VERIFIED for s in store.shards(job)), 120)
+        kill_group(first)  # it may lead, or hold a shard
+        end = finished(store, [job], 200)[0]
+    assert (end.state, end.answer) == (State.FINISHED, Answer.VERIFIED), end
+    assert [e.name for e in store.events(job, 0, 1000)].count("done") == 1
+
+
+def test_a_checkpoint_of_another_question_is_refused(state: checkpoint.State, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "0", deal(state, 2)[0].state)
+    with pytest.raises(BadInput):
+        verify(load_bytes(MODEL, "m"), loads(box_property(8, 1.5)), resume=tmp_path / "0")

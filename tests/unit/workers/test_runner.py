@@ -1,0 +1,47 @@
+"""What a runner believes of a child: files in its own folder, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
+
+from bounds.errors import BadInput
+from workers.jobs.artifacts import Artifacts
+from workers.jobs.model import Answer
+from workers.jobs.sql import open_store
+from workers.runner import Runner
+from workers.task import Ending, Left
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    store = open_store(str(tmp_path / "jobs.db"))
+    return Runner(store, Artifacts(tmp_path / "files"), tmp_path / "work")
+
+
+def test_links_and_ways_out_are_refused(runner: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "job-1"
+    folder.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    (folder / "link").symlink_to(secret)
+    (folder / "inner").mkdir()
+    (folder / "out").symlink_to(tmp_path)
+    (folder / "good").write_text("result")
+    for name in ("link", "../../secret", str(secret), "inner", "missing", "out/secret"):
+        with pytest.raises(BadInput, match="no file in the job's folder"):
+            runner._kept(folder, Left("certificate", name, ""))
+    assert runner._kept(folder, Left("certificate", "good", "")).size == 6
+
+
+def test_endings_survive_the_pipe() -> None:
+    left = Left("certificate", "c", "application/zip")
+    ending = Ending(Answer.VERIFIED, result={"domains": 1}, files=(left,), shards=((left, 3),))
+    import json
+
+    assert Ending.from_json(json.loads(json.dumps(ending.as_json()))) == ending
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Ending.from_json({"answer": "maybe", "files": [], "shards": []})
