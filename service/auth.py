@@ -7,10 +7,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
+import anyio.to_thread
 import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -109,16 +111,19 @@ _bearer = HTTPBearer(auto_error=False, description="A key: sb_<id>_<secret>", sc
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def needs(scope: Scope) -> Callable[[Request, Credentials], Caller]:
+def needs(scope: Scope) -> Callable[[Request, Credentials], Awaitable[Caller]]:
     """A dependency: the caller, who must have the scope."""
 
-    def caller(request: Request, credentials: Credentials) -> Caller:
+    async def caller(request: Request, credentials: Credentials) -> Caller:
         here = context(request)
         if credentials is None and request.headers.get("authorization"):
             raise Problem(
                 401, "key-unknown", "the scheme of Authorization must be Bearer", headers=_CHALLENGE
             )
-        found = identify(here.settings, here.store, credentials.credentials if credentials else "")
+        given = credentials.credentials if credentials else ""
+        ask = partial(identify, here.settings, here.store, given)
+        # only keys have to be looked up
+        found = await anyio.to_thread.run_sync(ask) if given else ask()
         request.scope["surebound.key"] = found.key
         structlog.contextvars.bind_contextvars(tenant=found.tenant)
         if not found.may(scope):

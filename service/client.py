@@ -166,24 +166,30 @@ class Client:
             on_event: gets every event's name and data once, also over lost connections.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        last = ""
+        last, done, read_out = "", False, False
         lost_since: float | None = None
         while True:
             try:
                 for number, name, data in self._events(job, last, until):
-                    last, lost_since = number or last, None
+                    last, lost_since, done = number or last, None, name == "done"
                     if on_event is not None and name != "job":
                         on_event(name, data)
             except _LOST as error:
-                lost_since = lost_since or time.monotonic()
-                if time.monotonic() - lost_since > self.patience_s:
-                    raise self._unreachable(error) from None
-                time.sleep(0.5)
-                continue
+                if until is None or time.monotonic() < until:
+                    lost_since = lost_since or time.monotonic()
+                    if time.monotonic() - lost_since > self.patience_s:
+                        raise self._unreachable(error) from None
+                    time.sleep(0.5)
+                    continue
             now = self.status(job)
-            if now.final or (until is not None and time.monotonic() >= until):
+            if until is not None and time.monotonic() >= until:
                 return now
-            time.sleep(0.2)
+            if now.final and (on_event is None or done or read_out):
+                return now
+            # it ended while nobody listened: what was missed is still in its log
+            read_out = now.final
+            if not now.final:
+                time.sleep(0.2)
 
     def fetch(self, job: str, name: str, path: str | Path) -> Path:
         """Downloads a file of a job ("certificate", "witness", "report.sarif", or any in ``files``)."""
@@ -237,8 +243,11 @@ class Client:
     ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """(id, name, data) of a job's events after one; ends with the stream or the time."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+        wait = self.timeout_s if until is None else min(max(until - time.monotonic(), 0.05), self.timeout_s)
         try:
-            with self._open("GET", f"/v1/jobs/{_quoted(job)}/events", headers=headers) as answer:
+            with self._open(
+                "GET", f"/v1/jobs/{_quoted(job)}/events", headers=headers, timeout=wait
+            ) as answer:
                 number = name = ""
                 for raw in answer:
                     line = raw.decode().rstrip("\n")
@@ -295,14 +304,20 @@ class Client:
             return _Answer(answer.status, dict(answer.headers), answer.read())
 
     def _open(
-        self, method: str, where: str, *, headers: Mapping[str, str], data: bytes | BinaryIO | None = None
+        self,
+        method: str,
+        where: str,
+        *,
+        headers: Mapping[str, str],
+        data: bytes | BinaryIO | None = None,
+        timeout: float | None = None,
     ) -> Any:
         request = urllib.request.Request(self.server + where, data=data, method=method)  # noqa: S310 - http(s), checked
         for name, value in headers.items():
             request.add_header(name, value)
         if self.key:
             request.add_header("Authorization", f"Bearer {self.key}")
-        return urllib.request.urlopen(request, timeout=self.timeout_s)  # noqa: S310
+        return urllib.request.urlopen(request, timeout=timeout or self.timeout_s)  # noqa: S310
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         return ServerUnreachable(f"{self.server} does not answer ({error}); is 'verify serve' running there?")

@@ -39,4 +39,9 @@ def context(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
-Here = Annotated[Context, Depends(context)]
+async def _context(request: Request) -> Context:
+    # a coroutine, because FastAPI sends plain functions to a thread, which costs more than they do
+    return context(request)
+
+
+Here = Annotated[Context, Depends(_context)]

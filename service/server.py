@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import signal
 import socket
 import sys
 from collections.abc import Generator
@@ -43,6 +43,17 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.context = context
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Unlike uvicorn's, this does not send us the signal again when the server has stopped: jobs
+        have to be given back after that."""
+        before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.context.stopping.set()
         super().handle_exit(sig, frame)
@@ -81,7 +92,8 @@ def run(settings: Settings, *, migrate: bool = False, log_level: str = "info") -
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; bound here, so that a port of 0 is known before anything is printed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # with the protocol named, asyncio switches Nagle's algorithm off: it would cost 40 ms an answer
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
@@ -107,8 +119,9 @@ def supervised(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Gen
     if not settings.slots:
         yield None
         return
-    # the supervisor comes with the workers
-    supervisor = importlib.import_module("workers.local").Supervisor(store, artifacts, slots=settings.slots)
+    from workers.local import Supervisor
+
+    supervisor = Supervisor(store, artifacts, slots=settings.slots)
     supervisor.start()
     try:
         yield supervisor

@@ -21,7 +21,7 @@ from bounds.numerics import NetworkRounding
 from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
-from verifier.problem import Problem, float64_box, load_models, make_problem
+from verifier.problem import Network, Problem, float64_box, load_models, make_problem
 from verifier.query import Engine, Options
 from verifier.report.model import Report, Sample
 from verifier.report.progress import Progress
@@ -59,7 +59,7 @@ _SHOWN, _SAMPLED = 0.1, 0.02
 # overflow is an ordinary event, a bound becomes infinite and proves nothing: users need not hear of it
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
-    model: str | Path | Mapping[str, str | Path],
+    model: Network | Mapping[str, Network],
     property: str | Path | Property,
     *,
     options: Options | None = None,
@@ -73,7 +73,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     """Decides whether a network can violate a property.
 
     Args:
-        model: ONNX file, or declared network name -> ONNX file.
+        model: ONNX file (or a loaded one), or declared network name -> ONNX file.
         property: VNN-LIB file (1.0 or 2.0, ``.gz`` accepted) or a built property.
         options: limits, semantics and seed.
         certificate: where to write the proof or the witness (nothing is written for unknown).

@@ -1,4 +1,4 @@
-"""Writing whole files: a reader never sees half of one, and a failure leaves the old one."""
+"""Files read up to a limit, and written whole: a reader never sees half of one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bounds.errors import BadInput
+
+_CHUNK = 1 << 20
+
+
+def read_most(stream: BinaryIO, most: int) -> bytes:
+    """Up to ``most`` bytes, piece by piece: asked for all at once, Python makes room for ``most`` first."""
+    parts: list[bytes] = []
+    while most > 0 and (part := stream.read(min(_CHUNK, most))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def _size(shape: Sequence[int]) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
+Network = str | Path | Model
 _SESSIONS: dict[tuple[str, tuple[str, ...]], Session] = {}
 
 
@@ -114,8 +115,8 @@ def _showing(model: Model, shown: tuple[str, ...]) -> bytes | None:
     return proto.SerializeToString()
 
 
-def load_models(given: str | Path | Mapping[str, str | Path], prop: Property) -> dict[str, Model]:
-    """Loads the model of every independent network; the names must be the property's."""
+def load_models(given: Network | Mapping[str, Network], prop: Property) -> dict[str, Model]:
+    """Loads the model of every independent network that is not loaded; the names must be the property's."""
     names = [n.name for n in prop.networks if n.relation != "equal"]
     if not isinstance(given, Mapping):
         if len(names) != 1:
@@ -123,15 +124,19 @@ def load_models(given: str | Path | Mapping[str, str | Path], prop: Property) ->
             raise QueryMismatch(
                 f"the property speaks about {len(names)} networks, one model is given; use {wanted}"
             )
-        return {names[0]: load(given)}
+        return {names[0]: _loaded(given)}
     if len(given) == 1 and len(names) == 1 and set(given) <= {"", names[0]}:
-        return {names[0]: load(next(iter(given.values())))}
+        return {names[0]: _loaded(next(iter(given.values())))}
     if set(given) != set(names):
         raise QueryMismatch(
             f"the property declares the networks {', '.join(names)}; models were given for "
             f"{', '.join(given) or 'none'}; give exactly one model for each"
         )
-    return {name: load(path) for name, path in given.items()}
+    return {name: _loaded(one) for name, one in given.items()}
+
+
+def _loaded(given: Network) -> Model:
+    return given if isinstance(given, Model) else load(given)
 
 
 def make_problem(prop: Property, models: Mapping[str, Model], semantics: Semantics) -> Problem:

@@ -461,23 +461,20 @@ def test_another_tenants_things_do_not_exist(closed: Running) -> None:
 
 
 def test_the_same_question_is_answered_at_once(client: httpx.Client, server: Running) -> None:
-    asked = {"property": {"vnnlib": body()["property"]["vnnlib"] + "; cached\n"}}
-    first = submit(client, **asked)
+    limits = {"memory_mb": 701}  # a family of its own among this server's jobs
+    first = submit(client, **boxed(-9.0, 9.0), **limits)
     proof = server.keep("certificate", b"cached proof")
     server.finish(server.claim(), artifacts=(proof,))
-    again = submit(client, **asked, timeout_s=77, options={"seed": 9})
+    # neither limits nor seeds make a decided answer wrong
+    again = submit(client, **boxed(-9.0, 9.0), timeout_s=77, options={"seed": 9})
     assert (again["state"], again["verdict"], again["cached_from"]) == ("finished", "verified", first["id"])
     assert client.get(again["links"]["certificate"]).content == b"cached proof"
-    for different in (
-        {**asked, "options": {"semantics": "float32"}},
-        {**asked, "fresh": True},
-        {"property": {"vnnlib": body()["property"]["vnnlib"] + "; other\n"}},
-    ):
-        assert submit(client, **different)["state"] == "queued"
+    for different in ({"options": {"semantics": "float32"}}, {"fresh": True}, boxed(-9.0, 9.5)):
+        assert submit(client, **{**boxed(-9.0, 9.0), **limits, **different})["state"] == "queued"
 
 
 def test_an_answer_without_the_wanted_evidence_is_not_reused(client: httpx.Client, server: Running) -> None:
-    asked = {"property": {"vnnlib": body()["property"]["vnnlib"] + "; no proof\n"}}
+    asked = {**boxed(-8.0, 10.0), "memory_mb": 702}
     submit(client, **asked, options={"certificate": False})
     server.finish(server.claim())
     assert submit(client, **asked)["state"] == "queued"
@@ -485,10 +482,39 @@ def test_an_answer_without_the_wanted_evidence_is_not_reused(client: httpx.Clien
 
 
 def test_undecided_answers_are_not_reused(client: httpx.Client, server: Running) -> None:
-    asked = {"property": {"vnnlib": body()["property"]["vnnlib"] + "; undecided\n"}}
+    asked = {**boxed(-7.0, 11.0), "memory_mb": 703}
     submit(client, **asked)
     server.finish(server.claim(), Answer.UNKNOWN)
     assert submit(client, **asked)["state"] == "queued"
+
+
+def boxed(low: float, high: float) -> dict[str, Any]:
+    text = body()["property"]["vnnlib"].replace("<= X_0 1.0", f"<= X_0 {high}").replace("-1.0", str(low))
+    return {"property": {"vnnlib": text}}
+
+
+def test_a_proof_of_more_answers_at_once(client: httpx.Client, server: Running) -> None:
+    limits = {"memory_mb": 777}  # a family of its own among this server's jobs
+    first = submit(client, **boxed(-2.0, 2.0), **limits)
+    proof = server.keep("certificate", b"proof of more")
+    server.finish(server.claim(), artifacts=(proof,))
+    less = submit(client, **boxed(-1.0, 0.5), **limits)
+    assert (less["verdict"], less["cached_from"]) == ("verified", first["id"])
+    assert submit(client, **boxed(-1.0, 2.5), **limits)["state"] == "queued"
+    float32 = {"options": {"semantics": "float32"}}
+    assert submit(client, **boxed(-1.0, 0.25), **limits, **float32)["state"] == "queued"
+
+
+def test_a_stored_counterexample_answers_where_it_counts(client: httpx.Client, server: Running) -> None:
+    limits = {"memory_mb": 778}
+    first = submit(client, **boxed(-4.0, 4.0), **limits)
+    found = {"kind": "replayed", "values": {"input": [1.5], "output": [6.0]}}
+    witness = server.keep("witness.json", json.dumps(found).encode())
+    server.finish(server.claim(), Answer.FALSIFIED, artifacts=(witness,))
+    inside = submit(client, **boxed(1.0, 3.0), **limits)
+    assert (inside["verdict"], inside["cached_from"]) == ("falsified", first["id"])
+    assert client.get(inside["links"]["witness"]).json() == found
+    assert submit(client, **boxed(-2.0, 1.0), **limits)["state"] == "queued"
 
 
 # events

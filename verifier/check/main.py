@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from bounds.errors import BadInput, LimitExceeded, QueryMismatch
 from verifier.check import evidence, witness
@@ -18,6 +19,7 @@ from verifier.check.network import Kind, Network
 from verifier.check.reader import Certificate, read, reject
 from verifier.check.tree import Tree
 from verifier.check.whole import whole_numbers
+from verifier.files import read_most
 from verifier.spec.model import Property
 from verifier.spec.polynomial import linear_cases
 from verifier.verdict import Status
@@ -140,7 +142,7 @@ def load_model(path: Path) -> Model:
         with file.open("rb") as stream:
             packed = stream.read(2) == b"\x1f\x8b"
         with gzip.open(file) if packed else file.open("rb") as stream:
-            data = stream.read(MAX_MODEL + 1)
+            data = read_most(cast("BinaryIO", stream), MAX_MODEL + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot read the model ({error}); check the path") from None
     if len(data) > MAX_MODEL:

@@ -64,7 +64,7 @@ class RobustnessOptions:
 
 
 def robustness(
-    model: str | Path,
+    model: str | Path | Model,
     samples: Samples,
     radii: Sequence[str | float | Fraction],
     *,
@@ -74,7 +74,7 @@ def robustness(
     """Measures a classifier (one score per output; the largest wins, ties lose).
 
     Args:
-        model: an ONNX file.
+        model: an ONNX file, or a loaded one.
         samples: labelled points (:func:`verifier.robustness.data.load_samples`).
         radii: of the balls around each, as numbers or text ("2/255").
         options: see there.
@@ -84,7 +84,7 @@ def robustness(
         SureboundError: the inputs cannot be used.
     """
     options = options or RobustnessOptions()
-    loaded = load(model)
+    loaded = model if isinstance(model, Model) else load(model)
     balls = read_radii(radii)
     _check(loaded, samples, options)
     return _Run(loaded, samples, balls, options, watch).report()
@@ -326,7 +326,7 @@ class _Run:
         path = None
         if o.certificates is not None:
             path = o.certificates / f"{self.samples.index[sample]}-{k}.sbcert"
-        report = verify(self.model.path, prop, options=options, certificate=path)
+        report = verify(self.model, prop, options=options, certificate=path)
         if report.status == Status.UNSAT:
             table.prove(sample, k, By.SEARCH)
         elif report.status == Status.SAT:

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 from bounds.errors import BadInput, LimitExceeded, SpecError
+from verifier.files import read_most
 
 from . import serial, vnnlib1, vnnlib2
 from .compile import compile_cases
@@ -36,7 +37,7 @@ def load(path: str | Path, *, max_bytes: int = MAX_BYTES, open_inputs: bool = Fa
         file = file.with_name(file.name + ".gz")
     try:
         with file.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
+            data = read_most(stream, max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"{file}: cannot read the property ({reason}); check the path") from None

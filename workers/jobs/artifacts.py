@@ -44,7 +44,12 @@ class Artifacts:
             self._drafts.mkdir(parents=True, exist_ok=True)
 
     def put(
-        self, chunks: Iterable[bytes], *, expected: str | None = None, most: int | None = None
+        self,
+        chunks: Iterable[bytes],
+        *,
+        expected: str | None = None,
+        most: int | None = None,
+        sync: bool = True,
     ) -> tuple[str, int]:
         """Writes a file as it comes in; (digest, size).
 
@@ -52,6 +57,7 @@ class Artifacts:
             chunks: the contents.
             expected: the digest that it must have.
             most: bytes, besides the folder's own limit.
+            sync: whether it must outlive a loss of power.
 
         Raises:
             WrongDigest: it has another digest.
@@ -62,7 +68,7 @@ class Artifacts:
         try:
             for chunk in chunks:
                 writer.write(chunk)
-            return writer.commit()
+            return writer.commit(sync=sync)
         finally:
             writer.discard()
 
@@ -74,10 +80,10 @@ class Artifacts:
         """A file from memory."""
         return self.put([data])
 
-    def put_file(self, source: Path, name: str, media_type: str) -> Artifact:
+    def put_file(self, source: Path, name: str, media_type: str, *, sync: bool = True) -> Artifact:
         """A copy of a file, as an artefact of a job."""
         with source.open("rb") as file:
-            digest, size = self.put(_chunks(file))
+            digest, size = self.put(_chunks(file), sync=sync)
         return Artifact(name, digest, size, media_type)
 
     def file(self, sha256: str) -> Path:
@@ -185,7 +191,7 @@ class Writer:
         with self._store._in_words():  # pyright: ignore[reportPrivateUsage]
             self._file.write(chunk)
 
-    def commit(self) -> tuple[str, int]:
+    def commit(self, *, sync: bool = True) -> tuple[str, int]:
         """The file takes its place, whole and on disk; (digest, size).
 
         Raises: WrongDigest, StoreUnreachable.
@@ -196,11 +202,13 @@ class Writer:
         place = self._store._place(digest)  # pyright: ignore[reportPrivateUsage]
         with self._store._in_words():  # pyright: ignore[reportPrivateUsage]
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if sync:
+                os.fsync(self._file.fileno())
             self._file.close()
             place.parent.mkdir(exist_ok=True)
             self._path.replace(place)
-            _sync_folder(place.parent)
+            if sync:
+                _sync_folder(place.parent)
         return digest, self.size
 
     def discard(self) -> None:

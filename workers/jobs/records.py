@@ -80,10 +80,16 @@ class Records(Statistics):
         more = len(rows) > limit
         return found, place_after(found[-1].created, found[-1].sha256) if more else ""
 
-    def set_facts(self, sha256: str, facts: Json) -> None:
+    def set_facts(self, sha256: str, facts: Json, tenant: str | None = None) -> None:
         """See the port."""
-        query = sa.update(models).where(models.c.sha256 == sha256).values(facts=facts)
-        self._db.write(lambda c: c.execute(query))
+
+        def work(c: Connection) -> None:
+            mine = [models.c.sha256 == sha256] + ([] if tenant is None else [models.c.tenant == tenant])
+            for row in c.execute(sa.select(models).where(*mine).with_for_update()).all():
+                whole = {**row.facts, **facts}
+                c.execute(sa.update(models).where(models.c.seq == row.seq).values(facts=whole))
+
+        self._db.write(work)
 
     def add_key(self, key: Key) -> None:
         """Stores a new API key."""

@@ -163,8 +163,9 @@ class JobStore(Protocol):
         """Forgets a tenant's network (its file stays while others or jobs name it); False without one."""
         ...
 
-    def set_facts(self, sha256: str, facts: Json) -> None:
-        """What a child read off a network (operators, shapes, nonlinear neurons, Lipschitz bounds)."""
+    def set_facts(self, sha256: str, facts: Json, tenant: str | None = None) -> None:
+        """What a child read off a network (operators, shapes, nonlinear neurons, Lipschitz bounds); added to
+        what is known."""
         ...
 
     def add_key(self, key: Key) -> None: ...

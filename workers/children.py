@@ -1,0 +1,212 @@
+"""Child processes, and the pool that keeps them warm.
+
+A child serves one tenant and one network, so that what it has loaded is of use again and nothing of one
+tenant can reach another. It is given up when it has been idle, has grown, or may be in a bad state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from workers.jobs.model import Json
+from workers.task import Task
+
+# all that a child gets to know of its parent's environment: no address or password of a database
+PASSED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
+    "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SUREBOUND_CACHE_DIR", "XDG_CACHE_HOME",
+    "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+TERM_S = 5.0  # from SIGTERM to SIGKILL
+_TAIL = 20  # lines of standard error that are kept
+
+
+class Child:
+    """One child process, in a session (hence a process group) of its own."""
+
+    def __init__(self, cwd: Path) -> None:
+        environment = {name: os.environ[name] for name in PASSED if name in os.environ}
+        environment |= dict.fromkeys(ONE_THREAD, "1")
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "workers.run"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=cwd, env=environment, start_new_session=True, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+        self.owner: tuple[str, str] | None = None  # tenant, digest of the network
+        self.given_up: list[str] = []
+        self.resident = 0
+        self.idle_since = time.monotonic()
+        self._messages: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+        self._errors: deque[str] = deque(maxlen=_TAIL)
+        self._readers = [threading.Thread(target=t, daemon=True) for t in (self._read, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def send(self, message: Json) -> bool:
+        """False if it has gone."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def give(self, tasks: list[Task]) -> bool:
+        """Hands tasks over; False if it has gone."""
+        return self.send({"tasks": [asdict(t) for t in tasks]})
+
+    def cancel(self) -> None:
+        """Asks it to stop what it is doing."""
+        self.send({"cancel": "cancel"})
+
+    def next(self, timeout_s: float) -> Json | None:
+        """The next message; ``{}`` when none came in time, None when there will be no more."""
+        try:
+            message = self._messages.get(timeout=max(timeout_s, 0.001))
+        except queue.Empty:
+            return {}
+        if message is None:
+            self._messages.put(None)  # for whoever asks again
+        return message
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        try:
+            for line in self.process.stdout:
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    break  # not what it should say: it is of no use any more
+                if "ready" in message:
+                    self.given_up = message["ready"]["given_up"]
+                self._messages.put(message)
+        finally:
+            self._messages.put(None)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._errors.append(line.rstrip())
+
+    def terminate(self) -> None:
+        """SIGTERM to the group, and SIGKILL where that was not enough."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(TERM_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the group; the process is gone afterwards."""
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(TERM_S)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                if pipe is not None:
+                    pipe.close()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def obituary(self) -> str:
+        """How it ended, and its last words."""
+        code = self.process.wait()
+        words = f"exit code {code}"
+        if code < 0:
+            name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
+            words = f"signal {name}"
+        last = next((e for e in reversed(self._errors) if e.strip()), "")
+        return f"{words}: {last}" if last else words
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """When children are given up: how many may be idle, for how long, and how large."""
+
+    idle: int = 2
+    idle_s: float = 300.0
+    resident: int = 1 << 30
+
+
+class Pool:
+    """Idle children. Used from several threads."""
+
+    def __init__(self, cwd: Path, limits: PoolLimits | None = None) -> None:
+        self.cwd, self.limits = cwd, limits or PoolLimits()
+        self._idle: list[Child] = []
+        self._lock = threading.Lock()
+
+    def take(self, tenant: str, digest: str) -> Child:
+        """A warm child of this tenant and network, or a new one."""
+        with self._lock:
+            for child in self._idle:
+                if child.owner in (None, (tenant, digest)) and child.alive:
+                    self._idle.remove(child)
+                    child.owner = (tenant, digest)
+                    return child
+        child = Child(self.cwd)
+        child.owner = (tenant, digest)
+        return child
+
+    def put(self, child: Child) -> None:
+        """Hands a child back that has answered everything."""
+        child.idle_since = time.monotonic()
+        if not child.alive or child.resident > self.limits.resident:
+            child.kill()
+            return
+        with self._lock:
+            self._idle.append(child)
+            surplus = self._idle[: max(len(self._idle) - self.limits.idle, 0)]
+            self._idle = self._idle[len(surplus) :]
+        for old in surplus:
+            old.kill()
+
+    def warm(self) -> None:
+        """Starts a child that is ready for whatever comes first."""
+        child = Child(self.cwd)
+        with self._lock:
+            self._idle.append(child)
+
+    def tidy(self) -> None:
+        """Gives up children that were idle for long, or have ended."""
+        limit = time.monotonic() - self.limits.idle_s
+        with self._lock:
+            old = [c for c in self._idle if c.idle_since < limit or not c.alive]
+            self._idle = [c for c in self._idle if c not in old]
+        for child in old:
+            child.kill()
+
+    def close(self) -> None:
+        """Ends every idle child."""
+        with self._lock:
+            children, self._idle = self._idle, []
+        for child in children:
+            child.kill()
+
+    def __len__(self) -> int:
+        return len(self._idle)
