@@ -17,7 +17,7 @@ from workers.jobs.model import Job
 
 _MOST_BYTES: Final = 64 << 20
 _MOST_PROPERTY: Final = 2 << 20  # larger properties are not read again for a picture
-_ROWS: Final = 16
+_ROWS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def describe(
         largest=tuple(rows),
         changed=count,
         of=len(changed),
-        outputs=svg.bars("outputs", "Outputs at the counterexample", shown, ""),
+        outputs=svg.bars("outputs", "Outputs at the counterexample", shown, svg.number),
         label=label,
         winner=winner,
     )

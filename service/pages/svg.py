@@ -7,7 +7,7 @@ No ``style`` attributes: the policy of content forbids them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -84,7 +84,9 @@ def lines(name: str, series: Sequence[Series], axes: Axes) -> Chart | None:
     return Chart(picture, axes.title, (axes.x, *(s.name for s in kept)), _table(kept, axes), legend)
 
 
-def bars(name: str, title: str, values: Sequence[tuple[str, float, int]], unit: str) -> Chart | None:
+def bars(
+    name: str, title: str, values: Sequence[tuple[str, float, int]], say: Callable[[float], str]
+) -> Chart | None:
     """Horizontal bars: (name, value, colour). Negative values go to the left of a common zero."""
     shown = [(n, v, c) for n, v, c in values if math.isfinite(v)]
     if not shown:
@@ -102,12 +104,12 @@ def bars(name: str, title: str, values: Sequence[tuple[str, float, int]], unit: 
         parts += [
             _text(left - 10, y + 15, _cut(label, 17), anchor="end"),
             f'<rect class="bar-{colour}" x="{x:.1f}" y="{y}" width="{long:.1f}" height="18" rx="3"/>',
-            _text(left + width + 10, y + 15, number(value) + unit, extra="num"),
+            _text(left + width + 10, y + 15, say(value)),
         ]
     height = 12 + row * len(shown)
     parts.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="2" y2="{height - 4}"/>')
-    told = "; ".join(f"{n} {number(v)}{unit}" for n, v, _ in shown[:12])
-    rows = tuple((n, number(v) + unit) for n, v, _ in shown)
+    told = "; ".join(f"{n} {say(v)}" for n, v, _ in shown[:12])
+    rows = tuple((n, say(v)) for n, v, _ in shown)
     return Chart(_wrap(name, title, told, _WIDTH, height, parts), title, ("", "value"), rows)
 
 

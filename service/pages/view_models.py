@@ -10,8 +10,7 @@ from service.pages import svg, words
 from service.pages.counterexample import Counterexample
 from service.pages.svg import Chart
 from service.pages.words import Mark
-from service.views import moment
-from workers.jobs.model import Event, Job, Kind, Model
+from workers.jobs.model import Answer, Event, Job, Kind, Model
 
 # artefact -> (words, what it is for)
 _FILES: Final = {
@@ -74,6 +73,7 @@ class JobPage:
     counterexample: Counterexample | None
     property_text: str
     picture: str
+    main_file: str
     cached_from: str
     cancellable: bool
     checkable: bool
@@ -135,11 +135,18 @@ def job_page(
         counterexample=counterexample,
         property_text=_shortened(str(prop.get("vnnlib") or job.request.get("config") or "")),
         picture=f"/jobs/{job.id}/files/picture.svg" if job.artifact("picture.svg") else "",
+        main_file=_main_file(job),
         cached_from=job.cached_from,
         cancellable=not job.state.final and not job.cancel_requested,
         checkable=job.state.final and job.artifact("certificate") is not None and job.kind is not Kind.CHECK,
         final=job.state.final,
     )
+
+
+def _main_file(job: Job) -> str:
+    """The file that most readers came for, or ""."""
+    wanted = ("witness.json", "model.onnx", "certificate")
+    return next((f"/jobs/{job.id}/files/{name}" for name in wanted if job.artifact(name)), "")
 
 
 def _shortened(text: str) -> str:
@@ -150,7 +157,7 @@ def _facts(job: Job) -> tuple[tuple[str, str], ...]:
     budget = job.budget
     options: Any = job.request.get("options") or {}
     found = [
-        ("Asked", moment(job.created) or ""),
+        ("Asked", words.moment(job.created)),
         ("Arithmetic", "float32" if options.get("semantics") == "float32" else "real numbers"),
         ("Time limit", words.seconds(budget.timeout_s)),
         ("Memory limit", f"{budget.memory_mb:,} MB"),
@@ -161,6 +168,9 @@ def _facts(job: Job) -> tuple[tuple[str, str], ...]:
         found.append(("Took", words.seconds(job.finished - job.started)))
     if job.cpu_seconds:
         found.append(("Processor time", words.seconds(job.cpu_seconds)))
+    for key, word in (("method", "Method"), ("strategy", "Strategy")):
+        if isinstance(job.result.get(key), str) and job.result[key]:
+            found.append((word, str(job.result[key])))
     if job.attempt > 1:
         found.append(("Attempt", f"{job.attempt} of {job.max_attempts}"))
     return tuple(found)
@@ -185,18 +195,15 @@ def _statistics(job: Job) -> tuple[tuple[str, str], ...]:
         if now.lower_bound is not None:
             found.append(("Worst bound", svg.number(now.lower_bound)))
         return (*found, ("Time so far", words.seconds(now.seconds)))
-    found += [(word, f"{result[k]:,}") for k, word in _COUNTS if isinstance(result.get(k), int)]
+    found += [(word, f"{result[k]:,}") for k, word in _COUNTS if isinstance(result.get(k), int) and result[k]]
     for key, word in (("lower_bound", "Worst bound"), ("upper", "Proved bound"), ("lower", "At least")):
         value = result.get(key)
         if isinstance(value, int | float):
             found.append((word, svg.number(float(value))))
-    if isinstance(result.get("closed_fraction"), float) and job.answer is not None:
+    if isinstance(result.get("closed_fraction"), float) and job.answer is not Answer.FALSIFIED:
         found.append(("Region settled", f"{result['closed_fraction']:.1%}"))
     if isinstance(result.get("clean"), int | float):
         found.append(("Right without change", f"{result['clean']:.1%}"))
-    for key, word in (("method", "Method"), ("strategy", "Strategy")):
-        if isinstance(result.get(key), str) and result[key]:
-            found.append((word, str(result[key])))
     return tuple(found)
 
 
@@ -262,7 +269,7 @@ def _phases(job: Job) -> Chart | None:
         return None
     spent = [(str(k), float(v), 1) for k, v in phases.items() if isinstance(v, int | float) and v > 0]
     spent.sort(key=lambda p: -p[1])
-    return svg.bars("phases", "Where the time went", spent[:8], " s")
+    return svg.bars("phases", "Where the time went", spent[:8], words.seconds)
 
 
 def accuracy(sweeps: Sequence[tuple[str, Job]]) -> Chart | None:

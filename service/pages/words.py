@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from service.pages.svg import number
@@ -155,7 +156,7 @@ def explanation(job: Job) -> str:
 
 def meaning(job: Job) -> str:
     """About which arithmetic a verdict speaks."""
-    if job.state is not State.FINISHED or job.kind not in (Kind.VERIFY, Kind.SWEEP):
+    if job.kind not in (Kind.VERIFY, Kind.SWEEP) or job.answer is not Answer.VERIFIED:
         return ""
     options: Any = job.request.get("options") or {}
     if options.get("semantics") == "float32":
@@ -167,6 +168,8 @@ def next_steps(job: Job) -> tuple[str, ...]:
     """What to do now, where the answer is not the end of it."""
     advice = job.result.get("advice")
     told = [str(a) for a in advice[:6]] if isinstance(advice, list) else []
+    # advice for whoever sits at the command line says nothing to a reader of pages
+    told = [a[:1].upper() + a[1:] for a in told if "--" not in a]
     word = _NEXT.get(job.reason.replace("_", "-"), "")
     if job.state is State.FAILED or job.answer is Answer.UNKNOWN:
         return tuple(dict.fromkeys(w for w in (word, *told) if w))
@@ -219,7 +222,7 @@ def _ball(asked: dict[str, Any]) -> str:
 def seconds(value: float) -> str:
     """A duration for people."""
     if value < 0.001:
-        return "0 s"
+        return "under 1 ms"
     if value < 1:
         return f"{value * 1000:.0f} ms"
     if value < 60:
@@ -227,6 +230,11 @@ def seconds(value: float) -> str:
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def moment(seconds: float) -> str:
+    """A time for people, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def size(value: float) -> str:
