@@ -48,7 +48,7 @@ def keys(
     why: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
     """Where a key is given, and for administrators the tenant's keys."""
-    wrong = "That key is unknown or revoked. Ask for another." if why == "unknown" else ""
+    wrong = "That key is unknown or revoked. Ask for another." if why == "refused" else ""
     return _keys(request, here, next=next, wrong=wrong)
 
 

@@ -145,6 +145,8 @@ class Reading:
             limit = self.here.settings.max_property
             data = upload.file.read(limit + 1)
             try:
+                if len(data) > limit:
+                    raise LimitExceeded(f"“{upload.name}” is over the limit of {limit} bytes; split it")
                 raw = load.decompress(data, source=upload.name, max_bytes=limit)
                 self.draft.vnnlib = load.decode(raw, upload.name)
             except (BadInput, LimitExceeded) as error:

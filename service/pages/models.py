@@ -18,7 +18,7 @@ from service.pages.common import jobs_of, networks
 from service.pages.drawing import drawing
 from service.pages.render import PageRoute, go, page
 from service.pages.session import PageReader, PageWriter, own_form
-from service.pages.view_models import accuracy, job_row, model_row
+from service.pages.view_models import accuracy, job_row, listed, model_row
 from workers.jobs.model import Job, Kind, Model, State
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -129,9 +129,8 @@ def facts_of(found: Model, jobs: Sequence[Job]) -> list[tuple[str, str]]:
     facts: Any = found.facts
     rows = [("File", words.size(found.size))]
     for key, word in (("inputs", "Input"), ("outputs", "Output")):
-        ports = facts.get(key)
-        if isinstance(ports, list):
-            rows += [(word, f"{p.get('name')}  {p.get('shape')}") for p in ports[:6] if isinstance(p, dict)]
+        ports = [p for p in listed(facts.get(key)) if isinstance(p, dict)]
+        rows += [(word, f"{p.get('name')}  {p.get('shape')}") for p in ports[:6]]
     for key, word in (("parameters", "Parameters"), ("neurons", "ReLU neurons"), ("opset", "ONNX opset")):
         if isinstance(facts.get(key), int):
             rows.append((word, f"{facts[key]:,}"))
@@ -147,16 +146,16 @@ def facts_of(found: Model, jobs: Sequence[Job]) -> list[tuple[str, str]]:
     return rows
 
 
-def _operators(facts: Mapping[str, Any]) -> list[tuple[str, int, bool]]:
-    rows: Any = facts.get("operators")
-    if not isinstance(rows, list):
-        return []
-    return [(str(r.get("name")), int(r.get("count", 0)), bool(r.get("supported", True))) for r in rows]
+def _operators(facts: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Name, how often, whether it is understood."""
+    rows = [r for r in listed(facts.get("operators")) if isinstance(r, dict)]
+    return [(str(r.get("name")), str(r.get("count", "")), r.get("supported") is not False) for r in rows]
 
 
-def _functions(facts: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _functions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Nonlinear functions other than ReLU, and how many neurons have them."""
     found = facts.get("functions")
-    return [(str(k), int(v)) for k, v in found.items()] if isinstance(found, dict) else []
+    return [(str(k), str(v)) for k, v in found.items()] if isinstance(found, dict) else []
 
 
 def _sweep_name(job: Job) -> str:

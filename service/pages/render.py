@@ -86,7 +86,7 @@ async def failed(request: Request, error: Exception) -> Response:
     if status == 401:
         back = {"next": request.url.path} if request.method == "GET" else {}
         if request.cookies.get(KEY_COOKIE):
-            back["why"] = "unknown"
+            back["why"] = "refused"
         return go("/keys" + ("?" + urlencode(back) if back else ""))
     return page(request, "error.html", status, problem=problem)
 

@@ -26,12 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line: its name, its points by ascending x, and which of the sheet's colours (1 to 4) it has."""
+    """A line: its name, its points by ascending x, and which of the sheet's colours (1 to 4) it has.
+
+    ``step`` says what holds between two points: "" a straight line, "left" the left one's value, "right" the
+    right one's. A bound is drawn as what is proved, never as what would be likely.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int = 1
-    step: bool = False
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,8 @@ def _line(frame: _Frame, s: Series) -> str:
     places = [(frame.x(x), frame.y(y)) for x, y in thinned(s.points, _POINTS)]
     path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
     for x, y in places[1:]:
-        path += f"H{x:.1f}V{y:.1f}" if s.step else f"L{x:.1f} {y:.1f}"
+        way = {"left": f"H{x:.1f}V{y:.1f}", "right": f"V{y:.1f}H{x:.1f}"}
+        path += way.get(s.step, f"L{x:.1f} {y:.1f}")
     return f'<path class="line-{s.colour}" d="{path}"/>'
 
 

@@ -118,15 +118,14 @@ def job_page(
 ) -> JobPage:
     """Everything about a job."""
     prop: Any = job.request.get("property") or {}
-    notes = job.result.get("notes") or []
-    explained = job.result.get("explanation") or []
+    notes = [n for key in ("explanation", "notes") for n in listed(job.result.get(key))]
     return JobPage(
         row=job_row(job, names),
         headline=words.headline(job),
         explanation=words.explanation(job),
         meaning=words.meaning(job),
         steps=words.next_steps(job),
-        notes=tuple(str(n) for n in [*explained, *notes][:12]),
+        notes=tuple(str(n) for n in notes[:12]),
         facts=_facts(job),
         statistics=_statistics(job),
         progress=_progress(job),
@@ -147,6 +146,11 @@ def _main_file(job: Job) -> str:
     """The file that most readers came for, or ""."""
     wanted = ("witness.json", "model.onnx", "certificate")
     return next((f"/jobs/{job.id}/files/{name}" for name in wanted if job.artifact(name)), "")
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, as it came; nothing where it is none. What workers wrote long ago may look otherwise."""
+    return list(value) if isinstance(value, list) else []
 
 
 def _shortened(text: str) -> str:
@@ -233,12 +237,12 @@ def charts(job: Job, events: Sequence[Event]) -> tuple[Chart, ...]:
         axes = svg.Axes(
             "Worst bound over time", "seconds", "lower bound", mark=(0.0, "proved above this line")
         )
-        found.append(svg.lines("bound", [svg.Series("Lower bound", bound, step=True)], axes))
+        found.append(svg.lines("bound", [svg.Series("Lower bound", bound, step="left")], axes))
     if len(settled) > 1:
         axes = svg.Axes(
             "Region settled over time", "seconds", "share of the region", y_from=0, y_to=1, percent=True
         )
-        found.append(svg.lines("settled", [svg.Series("Settled", settled, 2, step=True)], axes))
+        found.append(svg.lines("settled", [svg.Series("Settled", settled, 2, step="left")], axes))
     found.append(_phases(job))
     return tuple(c for c in found if c is not None)
 
@@ -273,7 +277,10 @@ def _phases(job: Job) -> Chart | None:
 
 
 def accuracy(sweeps: Sequence[tuple[str, Job]]) -> Chart | None:
-    """Certified accuracy by radius; with one sweep also what it cannot exceed."""
+    """Certified accuracy by radius; with one sweep also what it cannot exceed.
+
+    Between two radii the larger one's accuracy is proved, and the smaller one's cannot be exceeded.
+    """
     series: list[svg.Series] = []
     norms: set[str] = set()
     for i, (name, job) in enumerate(sweeps[:4]):
@@ -283,12 +290,12 @@ def accuracy(sweeps: Sequence[tuple[str, Job]]) -> Chart | None:
         norms.add(words.NORMS.get(str(job.result.get("norm")), "norm"))
         clean = job.result.get("clean")
         start = [(0.0, float(clean))] if isinstance(clean, int | float) else []
-        good: Any = [r for r in rows if isinstance(r, dict) and "value" in r and "certified" in r]
+        good: Any = [r for r in rows if isinstance(r, dict) and {"value", "certified"} <= set(r)]
         points = [(float(r["value"]), float(r["certified"])) for r in good if r["value"] > 0]
-        series.append(svg.Series(name, [*start, *points], i + 1))
+        series.append(svg.Series(name, [*start, *points], i + 1, "right"))
         if len(sweeps) == 1:
             most = [(float(r["value"]), float(r["upper"])) for r in good if "upper" in r and r["value"] > 0]
-            series.append(svg.Series("At most", [*start, *most], 3))
+            series.append(svg.Series("At most", [*start, *most], 3, "left"))
     title = "Certified accuracy by radius"
     axes = svg.Axes(title, f"radius ({', '.join(sorted(norms))})", "accuracy", y_from=0, y_to=1, percent=True)
     return svg.lines("accuracy", series, axes)

@@ -88,9 +88,8 @@ def image_of(path: Path) -> tuple[list[float], int]:
 
 def samples(examples: Path) -> bytes:
     """The images of all example properties."""
-    found = dict(
-        (tuple(x), y) for x, y in map(image_of, sorted((examples / "properties").glob("digits_*.vnnlib")))
-    )
+    paths = sorted((examples / "properties").glob("digits_*.vnnlib"))
+    found = {tuple(x): y for x, y in map(image_of, paths)}
     file = io.BytesIO()
     x = np.array(list(found), dtype=np.float32).reshape(-1, 1, 8, 8)
     np.savez(file, x=x, y=np.array(list(found.values())))
@@ -117,7 +116,9 @@ def _asked(running: Running, examples: Path) -> Site:
             return put(client, (examples / "models" / f"{name}.onnx").read_bytes())
 
         models = {name: upload(name) for name in ("digits_cnn", "digits_mlp")}
+        client.headers["X-File-Name"] = "broken.onnx"
         models["broken"] = put(client, b"no network at all")
+        client.headers["X-File-Name"] = "images.npz"
         data = put(client, samples(examples), "files")
 
     def vnnlib(name: str) -> dict[str, str]:
@@ -134,7 +135,7 @@ def _asked(running: Running, examples: Path) -> Site:
         "failed": verify("broken", vnnlib("digits_mlp_unsat")),
         "robust": verify(
             "digits_mlp",
-            {"robustness": {"input": image, "label": label, "radius": "1/255", "norm": "inf", "clip": [0, 1]}},
+            {"robustness": {"input": image, "label": label, "radius": "1/255", "clip": [0, 1]}},
         ),
     }  # fmt: skip
     for name in ("digits_cnn", "digits_mlp"):
