@@ -1,7 +1,7 @@
 """Does any mutated upload, property, body or path crash the API, hang it, or leave its folder?
 
-The mutations of ``tests/service_mutations.py``, ROUNDS of each sort, against a ``verify serve`` process
-without workers. Statuses are counted; a status of 5xx, a broken connection or a server that ends is a failure.
+The mutations of ``tests/service_mutations.py``, ROUNDS of each sort, against a ``verify serve``
+process without workers. Statuses are counted; 5xx, a broken connection or a server that ends is a failure.
 """
 
 from __future__ import annotations

@@ -91,6 +91,9 @@ def render() -> str:
         command = cli.get_command(context, name)
         assert command is not None
         parts += _section(command, f"verify {name}", 2)
+        if isinstance(command, click.Group):
+            for part, inner in command.commands.items():
+                parts += _section(inner, f"verify {name} {part}", 3)
     return "\n".join([*parts, TAIL])
 
 

@@ -1,4 +1,6 @@
-"""Writes docs/reference/openapi.json and service/capabilities.json; a test fails when they are behind.
+"""Writes docs/reference/openapi.json, service/capabilities.json, the settings in docs/reference/service.md.
+
+A test fails when they are behind.
 
 Run it as ``python docs/gen_service.py`` from the repository root, with the package installed.
 """
@@ -13,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENAPI = ROOT / "docs" / "reference" / "openapi.json"
+PAGE = ROOT / "docs" / "reference" / "service.md"
 CAPABILITIES = ROOT / "service" / "capabilities.json"
 
 
@@ -49,7 +52,21 @@ def openapi() -> dict[str, Any]:
 
 def render() -> dict[Path, str]:
     """Every file with its text."""
-    return {path: _text(value()) for path, value in ((CAPABILITIES, capabilities), (OPENAPI, openapi))}
+    made = {path: _text(value()) for path, value in ((CAPABILITIES, capabilities), (OPENAPI, openapi))}
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- settings -->\n")
+    _, mark, tail = rest.partition("<!-- /settings -->")
+    return {**made, PAGE: f"{head}<!-- settings -->\n{settings()}{mark}{tail}"}
+
+
+def settings() -> str:
+    """The table of settings."""
+    from service.settings import Settings
+
+    rows = ["| name | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "", ()) else f"`{field.default}`"
+        rows.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
 
 
 def _text(value: Any) -> str:

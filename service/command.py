@@ -41,8 +41,8 @@ def settings_of(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise BadInput(f"setting {where}: {first['msg']}".replace("setting : ", "")) from None
+        where = "setting " + ".".join(str(p) for p in first["loc"]) if first["loc"] else "settings"
+        raise BadInput(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 @click.command("serve", short_help="Serve verification as jobs: REST, web page, local workers.")
@@ -54,6 +54,7 @@ def settings_of(**given: Any) -> Settings:
 )
 @_DATA
 @_DATABASE
+@click.option("--broker", metavar="URL", help="Redis that tells Celery workers of jobs.  [default: none]")
 @click.option(
     "--slots", type=click.IntRange(0), help="Jobs at a time; 0 leaves them to 'verify worker'.  [default: 1]"
 )
@@ -61,22 +62,14 @@ def settings_of(**given: Any) -> Settings:
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def serve(
-    host: str | None,
-    port: int | None,
-    data: Path | None,
-    database: str | None,
-    slots: int | None,
-    migrate: bool,
-    log_level: str,
-) -> int:
+def serve(migrate: bool, log_level: str, **given: Any) -> int:
     """Start the API, the web page and a local supervisor, on SQLite unless --database says otherwise.
 
     The address goes to standard output, logs (one JSON object a line) go to standard error. More settings are
     environment variables: docs/reference/service.md. SIGTERM ends it: open requests are finished,
     running jobs are queued again with what they know.
     """
-    settings = settings_of(host=host, port=port, data=data, database=database, slots=slots)
+    settings = settings_of(**given)
     from service.server import run
 
     return run(settings, migrate=migrate, log_level=log_level)
@@ -85,14 +78,20 @@ def serve(
 @click.command("worker", short_help="Work on jobs of a service, by Celery and Redis.")
 @click.option("--queues", default="short,long", show_default=True, help="Which queues, separated by commas.")
 @click.option("--broker", metavar="URL", help="Redis.  [default: $SUREBOUND_BROKER]")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Jobs (or batches) at a time."
+)
 @_DATA
 @_DATABASE
-def worker(queues: str, broker: str | None, data: Path | None, database: str | None) -> int:
-    """Work on queued jobs of the service whose --database and --data are shared with this host."""
-    settings = settings_of(data=data, database=database)
+def worker(queues: str, broker: str | None, processes: int, data: Path | None, database: str | None) -> int:
+    """Work on queued jobs of the service whose --database and --data are shared with this host.
+
+    SIGTERM gives running jobs back with what they know.
+    """
+    settings = settings_of(data=data, database=database, broker=broker)
     from service.server import work
 
-    return work(settings, [q.strip() for q in queues.split(",") if q.strip()], broker)
+    return work(settings, [q.strip() for q in queues.split(",") if q.strip()], processes)
 
 
 @click.group("keys", short_help="Make, list and revoke keys of the service.")
@@ -107,15 +106,18 @@ def keys() -> None:
     help="jobs:read, jobs:write, metrics:read, admin.",
 )  # fmt: skip
 @click.option("--note", default="", help="For whoever lists keys.")
+@click.option("--migrate", is_flag=True, help="Make or update the tables of a PostgreSQL database first.")
 @_DATA
 @_DATABASE
-def keys_create(tenant: str, scopes: str, note: str, data: Path | None, database: str | None) -> int:
+def keys_create(
+    tenant: str, scopes: str, note: str, migrate: bool, data: Path | None, database: str | None
+) -> int:
     """Make a key. It is printed once and kept as a digest only."""
     settings = settings_of(data=data, database=database)
     from service.auth import create_key
     from service.server import open_all
 
-    store, _ = open_all(settings)
+    store, _ = open_all(settings, migrate=migrate or None)
     wanted = frozenset(s.strip() for s in scopes.split(",") if s.strip())
     click.echo(create_key(store, tenant, wanted, note=note, now=time.time()))
     return 0

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Generator
-from types import FrameType
+from types import FrameType, ModuleType
 
 import structlog
 import uvicorn
 
-from bounds.errors import BadInput
+from bounds.errors import BadInput, SureboundError
 from service import log
 from service.app import create_app
 from service.auth import check_start
 from service.context import Context
 from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
-from workers.jobs.dispatch import Dispatcher, Polling
+from workers.jobs.dispatch import Dispatcher
 from workers.jobs.sql import SqlStore, open_store
+
+TIDY_S = 3600.0  # between two removals of files that nothing names
 
 
 def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlStore, Artifacts]:
@@ -29,11 +33,12 @@ def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlSto
     Raises:
         BadInput: they cannot be opened.
     """
+    folder = settings.data.resolve()  # children work elsewhere
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{settings.data}: {error.strerror}; give another folder by --data") from None
-    return open_store(settings.database_url, migrate=migrate), Artifacts(settings.data / "artifacts")
+    return open_store(settings.database_url, migrate=migrate), Artifacts(folder / "artifacts")
 
 
 class _Server(uvicorn.Server):
@@ -69,9 +74,8 @@ def run(settings: Settings, *, migrate: bool = False, log_level: str = "info") -
     store, artifacts = open_all(settings, migrate=migrate or None)
     check_start(settings, sum(not k.revoked for k in store.keys()))  # noqa: SIM118 - no mapping
     listener = listen(settings.host, settings.port)
-    dispatcher: Dispatcher = Polling()
-    with supervised(settings, store, artifacts) as announced:
-        app = create_app(settings, store, artifacts, announced or dispatcher)
+    with announced(settings, store, artifacts) as dispatcher, tidied(store, artifacts):
+        app = create_app(settings, store, artifacts, dispatcher)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -113,22 +117,86 @@ def address(listener: socket.socket, host: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
+class _All:
+    """Tells everybody."""
+
+    def __init__(self, dispatchers: list[Dispatcher]) -> None:
+        self.dispatchers = dispatchers
+
+    def notify(self, job: str, queue: str) -> None:
+        for dispatcher in self.dispatchers:
+            dispatcher.notify(job, queue)
+
+
 @contextlib.contextmanager
-def supervised(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Generator[Dispatcher | None]:
-    """The local supervisor, if it has any slots; announces jobs to it."""
-    if not settings.slots:
-        yield None
-        return
-    from workers.local import Supervisor
+def announced(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Generator[Dispatcher]:
+    """Whoever is told about new jobs: the local supervisor, if it has slots; a broker, if there is one."""
+    with contextlib.ExitStack() as stack:
+        told: list[Dispatcher] = []
+        if settings.slots:
+            from workers.local import Supervisor
 
-    supervisor = Supervisor(store, artifacts, slots=settings.slots)
-    supervisor.start()
+            supervisor = Supervisor(store, artifacts, slots=settings.slots)
+            supervisor.start()
+            stack.callback(supervisor.stop)
+            told.append(supervisor)
+        if settings.broker:
+            publisher = _celery().dispatcher(settings.broker)
+            stack.callback(publisher.close)
+            told.append(publisher)
+        yield _All(told)
+
+
+@contextlib.contextmanager
+def tidied(store: SqlStore, artifacts: Artifacts, every_s: float = TIDY_S) -> Generator[None]:
+    """Removes files that nothing names any more, now and then: a deleted job's, or a refused upload's."""
+    stop = threading.Event()
+
+    def tidy() -> None:
+        while not stop.wait(every_s):
+            try:
+                removed = artifacts.collect(store.named())
+            except (SureboundError, OSError) as error:  # the database is away, or the folder: later, then
+                structlog.get_logger().error("tidying failed", action="tidy_failed", error=str(error))
+                continue
+            structlog.get_logger().info("tidied", action="tidied", removed=removed)
+
+    thread = threading.Thread(target=tidy, daemon=True)
+    thread.start()
     try:
-        yield supervisor
+        yield
     finally:
-        supervisor.stop()
+        stop.set()
+        thread.join(5.0)
 
 
-def work(settings: Settings, queues: list[str], broker: str | None) -> int:
-    """Works on queued jobs by Celery."""
-    raise BadInput(f"not yet: {settings.data} {queues} {broker}")
+def work(settings: Settings, queues: list[str], processes: int) -> int:
+    """Works on queued jobs by Celery until it is told to stop.
+
+    Raises:
+        BadInput: no broker, an unknown queue, or a package is missing.
+    """
+    if not settings.broker:
+        raise BadInput("which broker? Give --broker redis://..., or set SUREBOUND_BROKER")
+    unknown = sorted(set(queues) - {"short", "long", "gpu"})
+    if unknown or not queues:
+        raise BadInput(f"unknown queues {unknown}; choose from short, long, gpu")
+    log.configure()
+    store, artifacts = open_all(settings)
+    store.close()  # every process of the pool opens its own after the fork
+    adapter = _celery()
+    place = adapter.Place(
+        database=settings.database_url,
+        artifacts=artifacts.path,
+        broker=settings.broker,
+        queues=tuple(queues),
+        concurrency=processes,
+    )
+    return adapter.work(place)
+
+
+def _celery() -> ModuleType:
+    try:
+        return importlib.import_module("workers.celery_app")
+    except ImportError as error:
+        raise BadInput(f"a broker needs {error.name}: pip install 'surebound[redis]'") from None

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         default=Path("surebound-data"), description="Folder of the database and the artefacts."
     )
     database: str = Field(default="", description="SQLAlchemy URL; not given: SQLite in the data folder.")
+    broker: str = Field(default="", description="Redis that tells Celery workers of jobs; not given: none.")
     require_keys: bool | None = Field(
         default=None,
         description="Whether every call needs a key; not given: only when listening beyond loopback.",

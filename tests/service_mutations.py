@@ -105,8 +105,8 @@ def _decodes(text: bytes) -> bool:
 
 
 def _path(client: httpx.Client, digest: str, dice: random.Random) -> httpx.Response:
-    parts = ["..", "%2e%2e", "%2f", "etc", "passwd", digest, "%00", "models", "jobs", "files", "%5c", "artifacts",
-             "*", "content", "a" * 300, "%ff", "certificate", "j0"]  # fmt: skip
+    parts = ["..", "%2e%2e", "%2f", "etc", "passwd", digest, "%00", "models", "jobs", "files", "%5c",
+             "artifacts", "*", "content", "a" * 300, "%ff", "certificate", "j0"]  # fmt: skip
     path = "/v1/" + "/".join(dice.choice(parts) for _ in range(dice.randint(1, 5)))
     raw = httpx.URL(str(client.base_url)).copy_with(raw_path=path.encode())
     return client.request(dice.choice(["GET", "PUT", "DELETE", "POST"]), raw, content=b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ from workers.jobs.model import Claim, Kind
 from workers.jobs.store import JobStore
 from workers.runner import Runner, RunnerLimits
 
+_LOG = logging.getLogger("surebound.workers")
 QUEUES = ("short", "long", "gpu")
 
 
@@ -140,6 +142,10 @@ class Supervisor:
             self._busy += 1
             try:
                 runner.run(claims)
+            except Exception:
+                # their leases run out and they are begun again; the slot must not be lost with them
+                _LOG.exception("jobs %s", [c.job.id for c in claims])
+                self._stop.wait(1.0)
             finally:
                 self._busy -= 1
 

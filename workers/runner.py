@@ -113,7 +113,9 @@ class Runner:
         tasks: list[Task] = []
         try:
             for claim in claims:
-                folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.work))
+                folder = self._folder(claim)
+                if folder is None:
+                    continue
                 batch.running[claim.job.id] = _Running(claim, folder, now, now)
                 task = self._prepare(batch, claim, folder)
                 if task is not None:
@@ -129,6 +131,15 @@ class Runner:
         finally:
             for claim in claims:
                 self._remove(batch, claim.job.id)
+
+    def _folder(self, claim: Claim) -> Path | None:
+        """A folder for a claim's files; None where there is no room: the job waits for some."""
+        try:
+            return Path(tempfile.mkdtemp(prefix="job-", dir=self.work))
+        except OSError:
+            self._persist(lambda: self.store.give_back(claim, None, counts=False))
+            self.drain.wait(1.0)
+            return None
 
     def _prepare(self, batch: _Batch, claim: Claim, folder: Path) -> Task | None:
         """The task of a claim; None if it ended here, for want of a file."""

@@ -69,12 +69,12 @@ async def _put(
 ) -> Response:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "content-encoding", "send the file as it is, without Content-Encoding")
-    await anyio.to_thread.run_sync(
-        check_bytes, here, caller.tenant, int(request.headers.get("content-length", 0))
-    )
+    announced = int(request.headers.get("content-length", 0))
+    await anyio.to_thread.run_sync(check_bytes, here, caller.tenant, announced, sha256)
     size = await receive(request, here, sha256)
 
     def record() -> tuple[Model, bool]:
+        check_bytes(here, caller.tenant, size, sha256)  # nobody has to announce a length, or keep to it
         facts = {"role": FILES} if role == FILES else {}
         new = here.store.put_model(Model(sha256, caller.tenant, size, name, 0.0, facts))
         here.store.audit(caller.tenant, f"{role}.put", {"sha256": sha256, "size": size, "key": caller.key})
@@ -165,10 +165,11 @@ class Unpacked:
                 self.unpacker = zlib.decompressobj(wbits=31)
 
 
-def check_bytes(here: Context, tenant: str, more: int) -> None:
-    """Raises 429 where a tenant's files would exceed its quota."""
+def check_bytes(here: Context, tenant: str, more: int, sha256: str = "") -> None:
+    """Raises 429 where a tenant's files would exceed its quota with a new one."""
     used = here.store.bytes_of(tenant)
-    if used + more > here.settings.quota_bytes:
+    known = bool(sha256) and here.store.get_model(sha256, tenant) is not None
+    if used + more > here.settings.quota_bytes and not known:
         what = f"your files take {used} bytes and may take {here.settings.quota_bytes}; delete some"
         raise Problem(429, "quota-exceeded", what, headers={"Retry-After": "60"})
 

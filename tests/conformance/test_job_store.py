@@ -535,3 +535,38 @@ class TestMigrations:
             open_store(postgres_url)
         open_store(postgres_url, migrate=True).close()
         open_store(postgres_url).close()
+
+
+def test_sums_over_the_store(store: SqlStore, clock: Clock) -> None:
+    assert store.durations().sum == 0 and store.durations().buckets[-1] == ("+Inf", 0)
+    for seconds in (0.2, 20.0):
+        store.submit(NEW)
+        claim = store.claim("w", ["short"], LEASE)
+        assert claim is not None
+        clock.now += seconds
+        assert store.finish(claim, PROVED)
+    store.submit(NEW)
+    store.cancel(store.submit(NEW)[0].id, "local")  # never ran: counts nowhere
+    took = store.durations()
+    assert dict(took.buckets) | {"10.0": 1, "30.0": 2, "+Inf": 2, "0.1": 0, "0.3": 1} == dict(took.buckets)
+    assert round(took.sum, 3) == 20.2 and took.cpu_seconds == 3.0
+
+
+def test_bytes_are_added_up_for_each_tenant(store: SqlStore) -> None:
+    for tenant, digest, size in (("a", "1" * 64, 5), ("a", "2" * 64, 7), ("b", "1" * 64, 5)):
+        store.put_model(Model(digest, tenant, size, "", 0.0))
+    assert (store.bytes_of("a"), store.bytes_of("b"), store.bytes_of("c")) == (12, 5, 0)
+
+
+def test_files_in_use_are_named(store: SqlStore) -> None:
+    store.put_model(Model("1" * 64, "a", 5, "", 0.0))
+    waiting, _ = store.submit(
+        replace(NEW, request={"model": "2" * 64, "data": "3" * 64, "certificate": None})
+    )
+    claim = store.claim("w", ["short"], LEASE)
+    assert claim is not None
+    assert store.named() == {"1" * 64, "2" * 64, "3" * 64}
+    assert store.finish(claim, replace(PROVED, artifacts=(FILE,)))
+    assert store.named() == {"1" * 64, FILE.sha256}
+    store.delete(waiting.id, None)
+    assert store.named() == {"1" * 64}

@@ -178,6 +178,10 @@ def test_bytes_have_a_quota(tmp_path: Path) -> None:
         answer = client.put(f"/v1/models/{digest}", content=b"b" * 20)
         problem(answer, 429, "quota-exceeded")
         assert answer.headers["retry-after"]
+        unannounced = client.put(f"/v1/models/{digest}", content=iter([b"b" * 20]))
+        problem(unannounced, 429, "quota-exceeded")
+        problem(client.get(f"/v1/models/{digest}"), 404, "unknown-file")
+        put(client, b"a" * 90)  # what is there already takes no more room
 
 
 def test_queued_jobs_have_a_quota(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Served:
         self.url = ""
 
     def start(self) -> None:
-        words = ["serve", "--port", str(self.port), "--data", str(self.folder), "--log-level", "warning"]
+        words = ["serve", "--port", str(self.port), "--data", self.folder.name, "--log-level", "warning"]
         log = (self.folder / "log").open("a")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "verifier.cli.main", *words],
@@ -42,6 +42,7 @@ class Served:
             stderr=log,
             text=True,
             start_new_session=True,
+            cwd=self.folder.parent,  # a relative folder of data, as by default
         )
         log.close()
         assert self.process.stdout is not None

@@ -1,4 +1,4 @@
-"""Sums over the store: what metrics and quotas ask for."""
+"""Looks over the whole store: what metrics, quotas and the removal of files ask for."""
 
 from __future__ import annotations
 
@@ -40,3 +40,19 @@ class Statistics:
         """See the port."""
         query = sa.select(sa.func.coalesce(sa.func.sum(models.c.size), 0)).where(models.c.tenant == tenant)
         return int(self._db.read(lambda c: c.scalar(query)) or 0)
+
+    def named(self) -> set[str]:
+        """See the port."""
+        waiting = jobs.c.finished.is_(None)
+
+        def work(c: Connection) -> set[str]:
+            found = set(c.scalars(sa.select(models.c.sha256)).all())
+            for files in c.scalars(sa.select(jobs.c.artifacts)):
+                found.update(str(f["sha256"]) for f in files)
+            for request in c.scalars(sa.select(jobs.c.request).where(waiting)):
+                found.update(
+                    str(request[name]) for name in ("model", "data", "certificate") if request.get(name)
+                )
+            return found
+
+        return self._db.read(work)

@@ -145,6 +145,10 @@ class JobStore(Protocol):
         """How long ended jobs ran, for metrics."""
         ...
 
+    def named(self) -> set[str]:
+        """Digests of all files that a model, a job or an unfinished request names; others may be removed."""
+        ...
+
     def bytes_of(self, tenant: str) -> int:
         """Bytes of a tenant's uploaded files."""
         ...
