@@ -108,6 +108,15 @@ async def polling(url: str, clients: int, seconds: float, jobs: list[str]) -> li
     return sorted(latencies)
 
 
+def scheduled(process: int | str) -> tuple[float, float]:
+    """Seconds that a process's threads ran, and that they were ready but had to wait for a core."""
+    ran = waited = 0
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        fields = (thread / "schedstat").read_text().split()
+        ran, waited = ran + int(fields[0]), waited + int(fields[1])
+    return ran / 1e9, waited / 1e9
+
+
 def resident(process: int) -> int:
     """Bytes of a process and its children that are in memory."""
     total = 0
@@ -174,10 +183,12 @@ def main() -> int:
         folder = Path(name)
         (folder / "a").mkdir()
         (folder / "b").mkdir()
-        with served(folder / "a", 0) as (url, _):
+        with served(folder / "a", 0) as (url, pid):
             upload(url)
             jobs = [call(url, "POST", "/v1/jobs", json.dumps(question(i)).encode())["id"] for i in range(100)]
+            before = scheduled(pid), scheduled("self")
             latencies = asyncio.run(polling(url, given.clients, given.seconds, jobs))
+            after = scheduled(pid), scheduled("self")
         drained = draining(folder / "b", given.jobs) if given.jobs else {}
 
     def at(share: float) -> float:
@@ -190,6 +201,8 @@ def main() -> int:
         "p99_ms": at(0.99),
         "max_ms": at(1),
     }
+    for who, (a, b) in {"server": (before[0], after[0]), "clients": (before[1], after[1])}.items():
+        polled |= {f"{who}_ran_s": round(b[0] - a[0], 2), f"{who}_waited_for_a_core_s": round(b[1] - a[1], 2)}
     record = provenance(clients=given.clients, seconds=given.seconds, jobs=given.jobs)
     record |= {"load": [round(x, 2) for x in os.getloadavg()], "polling": polled, "draining": drained}
     print(json.dumps({k: record[k] for k in ("load", "polling", "draining")}, indent=1))

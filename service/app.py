@@ -16,6 +16,7 @@ from service.api import capabilities, events, health, jobs, metrics, models
 from service.context import Context
 from service.metering import HttpMetrics
 from service.middleware import Guard
+from service.pages import routes as pages
 from service.schemas import VIEW_EXAMPLES
 from service.settings import Settings
 from verifier.version import VERSION
@@ -63,6 +64,7 @@ def create_app(settings: Settings, store: JobStore, artifacts: Artifacts, dispat
     app.state.context = here
     for part in (models, jobs, artifacts_api, events, capabilities, health, metrics):
         app.include_router(part.router)
+    pages.install(app)
     problems.install(app)
     app.add_middleware(Guard, settings=settings, metrics=here.metrics)
     _document(app)

@@ -22,7 +22,7 @@ from service.settings import Settings, loopback
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 # the only routes whose bodies are files; they count for themselves while streaming
-_UPLOAD: Final = re.compile(r"/v1/(?:models|files)/[^/]+")
+_UPLOAD: Final = re.compile(r"PUT /v1/(?:models|files)/[^/]+|POST /jobs")
 _CSP: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -109,7 +109,7 @@ class Guard:
 
     def limit(self, scope: Scope) -> int:
         """The largest body of this request."""
-        upload = scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"])
+        upload = _UPLOAD.fullmatch(f"{scope['method']} {scope['path']}")
         return self.settings.max_upload if upload else self.settings.max_body
 
     def limited(self, scope: Scope, receive: Receive) -> Receive:
