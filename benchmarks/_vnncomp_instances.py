@@ -111,6 +111,25 @@ def _expected(path: Path) -> dict[Key, dict[str, Any]]:
     return known
 
 
+def listed(instances: list[Instance], path: Path) -> list[Instance]:
+    """Those named in a CSV file with the columns family, onnx and vnnlib, in their old order.
+
+    Raises:
+        ValueError: the file cannot be read, lacks a column, or names what is not among the instances.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            wanted = {(row["family"], row["onnx"], row["vnnlib"]) for row in csv.DictReader(file)}
+    except OSError as e:
+        raise ValueError(f"{path}: {e.strerror}") from e
+    except KeyError as e:
+        raise ValueError(f"{path} has no column {e}") from e
+    # leaving one out silently would make a list look shorter than it is
+    if absent := wanted - {i.key for i in instances}:
+        raise ValueError(f"{path} names {' '.join(min(absent))}, which the families do not list")
+    return [i for i in instances if i.key in wanted]
+
+
 def sample(instances: list[Instance], size: int, seed: int) -> list[Instance]:
     """A stratified sample that depends on the seed and the names only.
 

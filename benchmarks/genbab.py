@@ -25,12 +25,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from _common import ENVIRONMENT, RESULTS, described, provenance
 from _vnncomp_journal import Journal
 from _vnncomp_process import Ran, run_limited
 
+from bounds.methods import operand_choice
+from bounds.relax.relu import ReluRelaxation
 from verifier import Options, Report, verify
+from verifier.search import operand_search
 
 SURE = ("unsat", "sat")
 _GRACE = 10.0  # seconds a child has beyond its limit, for start-up and for stopping by itself
@@ -48,9 +53,42 @@ def no_split(onnx: Path, vnnlib: Path, timeout: float) -> Report:
     return verify(onnx, vnnlib, options=Options(timeout=timeout, max_domains=1))
 
 
-# name -> a function that runs in a child; an ablation builds its search here, it is no option of the product
+def babsr_like(onnx: Path, vnnlib: Path, timeout: float) -> Report:
+    """Splits where the lines' estimated loss is largest: no child is bounded to choose among candidates."""
+    tried = operand_search.choose_operands
+
+    def choose(*given: Any) -> Any:
+        found, objectives, splits, picks, index, _, most = given
+        return tried(found, objectives, splits, picks, index, 1, most)
+
+    operand_search.choose_operands = choose
+    return full(onnx, vnnlib, timeout)
+
+
+def midpoints(onnx: Path, vnnlib: Path, timeout: float) -> Report:
+    """Splits every interval in the middle (rectifiers too)."""
+    operand_choice._points = lambda _step, lo, hi: ((lo + hi) / 2).astype(np.float32)
+    return full(onnx, vnnlib, timeout)
+
+
+def rectifiers_only(onnx: Path, vnnlib: Path, timeout: float) -> Report:
+    """Splits nothing but rectifiers."""
+    splittable = operand_choice._splittable
+
+    def only(relaxation: Any, lo: Any, hi: Any) -> Any:
+        found = splittable(relaxation, lo, hi)
+        return found if isinstance(relaxation, ReluRelaxation) else np.zeros_like(found)
+
+    operand_choice._splittable = only
+    return full(onnx, vnnlib, timeout)
+
+
+# name -> a function that runs in a child; an ablation changes its search here, it is no option of the product
 VARIANTS: dict[str, Variant] = {
     "full": full,
+    "loss as score": babsr_like,
+    "midpoints": midpoints,
+    "rectifiers only": rectifiers_only,
     "no split": no_split,
 }
 

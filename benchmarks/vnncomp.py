@@ -11,8 +11,8 @@ A peer is a preset (vibecheck-nn, maraboupy, neuralsat, alpha-beta-crown, nnenum
 template NAME='cmd {onnx} {vnnlib} {timeout}'. Rows are on disk as soon as they are made: Ctrl-C prints the
 table of what there is, and ``--resume`` goes on. The exit status is 1 after a wrong verdict of ``verify``.
 
-    ./scripts/bench vnncomp --root DIR [--family acasxu safenlp] [--per-family 5 | --sample 50]
-        [--timeout-cap 60] [--repeat 3]
+    ./scripts/bench vnncomp --root DIR [--family acasxu safenlp] [--instances LIST.csv] [--official]
+        [--per-family 5 | --sample 50] [--timeout-cap 60] [--repeat 3]
         [--peer vibecheck-nn] [--peer other='/opt/other/run {onnx} {vnnlib} {timeout} {out}']
 """
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _common import RESULTS, described, provenance
-from _vnncomp_instances import Instance, read, sample, unpacked
+from _vnncomp_instances import Instance, listed, read, sample, unpacked
 from _vnncomp_journal import Journal
 from _vnncomp_process import Ran, run_limited
 from _vnncomp_summary import Row, as_record, disagreements, is_wrong, results, summary, table
@@ -102,6 +102,10 @@ def chosen(args: argparse.Namespace) -> list[Instance]:
     """The instances the options ask for."""
     cap = float("inf") if args.timeout_cap is None else args.timeout_cap
     found = read(args.root, args.family, args.expected, cap)
+    if args.instances is not None:
+        found = listed(found, args.instances)
+    if args.official:
+        found = [i for i in found if i.official is not None]
     if args.per_family is not None:
         seen: dict[str, int] = {}
         kept: list[Instance] = []
@@ -132,6 +136,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--root", type=Path, help="folder of the families")
     parser.add_argument("--family", nargs="*", default=[])
+    parser.add_argument(
+        "--instances", type=Path, help="CSV file with family,onnx,vnnlib: only these, e.g. an earlier result"
+    )
+    parser.add_argument("--official", action="store_true", help="only what the official GPU run decided")
     parser.add_argument("--per-family", type=_count, help="the first so many of each family's list")
     parser.add_argument("--sample", type=_count, help="so many in all, spread over families and verdicts")
     parser.add_argument("--timeout-cap", type=_seconds, help="greatest limit, seconds")

@@ -64,9 +64,11 @@ compared exactly in both). Other types, and mixtures, are an error. VNN-LIB 1.0 
 
 ## Threads
 
-A program uses one thread: its matrix products are small, and more threads take time from the same cores.
-It sets `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `VECLIB_MAXIMUM_THREADS` to 1
-unless they are set. `batch` runs instances side by side, each always with one thread.
+A program uses one thread, but for large convolutions: its matrix products are small, and more threads take
+time from the same cores. It sets `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and
+`VECLIB_MAXIMUM_THREADS` to 1 unless they are set. Large convolutions are shared by as many threads as
+`SUREBOUND_THREADS` says; not set, it is what `OMP_NUM_THREADS` was, or the number of cores. `batch` runs
+instances side by side, each always with one thread.
 
 ## The batch's files
 

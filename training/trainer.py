@@ -77,14 +77,23 @@ def start(config: Config, out: Path, *, arrays: Any = None, resume: bool = False
 
     Raises:
         BadInput: something in the configuration or the checkpoint cannot be used.
+        SureboundError: the network does not fit into memory.
     """
     torch.set_num_threads(config.train.threads)
     data = load(config.data, arrays)
     if config.train.device != "cpu":
         data = _moved(data, config.train.device)
     torch.manual_seed(config.seed)
-    task = make_task(config, data)
-    task.model.to(config.train.device)
+    try:
+        task = make_task(config, data)
+        task.model.to(config.train.device)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_shortage(error):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise SureboundError(
+            f"out of memory while building the network ({reason}); lower the widths in [model]"
+        ) from None
     out.mkdir(parents=True, exist_ok=True)
     run = Run(config, data, task, _optimiser(config, task.model), out, Logs(config.log, out))
     if resume and run.file.exists():
@@ -126,14 +135,17 @@ def run_to_end(run: Run, listener: Listener | None = None, stop_after: int | Non
     try:
         while run.state.epoch < (stop_after or run.config.train.epochs):
             _epoch(run, listener)
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(run, error) from None
-    except RuntimeError as error:
-        if "memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not _is_shortage(error):
             raise
         raise _out_of_memory(run, error) from None
     finally:
         run.logs.close()
+
+
+def _is_shortage(error: BaseException) -> bool:
+    """Whether memory ran out: PyTorch's CPU allocator says so in a plain RuntimeError."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "memory" in str(error)
 
 
 def _out_of_memory(run: Run, error: BaseException) -> SureboundError:

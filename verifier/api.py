@@ -15,7 +15,7 @@ from bounds.expression import Fn
 from bounds.graph import UNMODELLED, Array, Graph
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.kernels.allocator import keep_pages
-from bounds.methods.bounder import BounderOptions
+from bounds.methods.bounder import BounderOptions, Effort
 from bounds.methods.rule import FORWARD_INPUTS
 from bounds.numerics import NetworkRounding
 from bounds.plan import Plan
@@ -37,6 +37,7 @@ from verifier.search.many import FEWEST, ManyCases
 from verifier.search.memory import bytes_for_one
 from verifier.search.objectives import objectives_of
 from verifier.search.outcome import Watch as SearchWatch
+from verifier.search.pace import CHEAP
 from verifier.search.record import Recorder
 from verifier.search.region import hardest, root_facts
 from verifier.search.resume import check_query, go_on, query_of
@@ -133,6 +134,7 @@ class _Run:
     state: State | None = None
     keeper: Keeper | None = None
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
+    usual: Effort | None = None
     told: Told = field(default_factory=lambda: Told(Settled(), []))
     unmodelled: list[str] = field(default_factory=list[str])
     lower: dict[int, float] = field(default_factory=dict[int, float])
@@ -355,6 +357,7 @@ class _Run:
             ledger.created,  # every node has an id, and no other number is one
             self._watcher(total, share),
             whole if whole.any() else None,
+            self.usual,
         )
         return self._search(search, case, index, part, (lo, hi), share)
 
@@ -379,8 +382,12 @@ class _Run:
         if self.unmodelled and outcome.reason is UnknownReason.DOMAINS:
             outcome.reason = UnknownReason.ROUNDING
         outcome.closed = (outcome.closed - base) * share
+        bounder = None if outcome.left is None else outcome.left.bounder
+        self.told.hulls = self.told.hulls or (bounder is not None and bounder.hull)
         self.told.counts.float64 += search.settler.counts.float64
         self.told.counts.exact += search.settler.counts.exact
+        # where refining did not pay for one box of a network it does not for the next
+        self.usual = CHEAP if outcome.left is not None and outcome.left.effort == CHEAP else None
         return outcome
 
     def _settler(self, problem: Problem, case: Case, objectives: Objectives, *, evidence: bool) -> Settler:

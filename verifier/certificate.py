@@ -1,4 +1,4 @@
-"""Writes certificates, version 4 (docs/reference/certificate.md). Reading is the checker's business."""
+"""Writes certificates, version 5 (docs/reference/certificate.md). Reading is the checker's business."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from bounds.graph import Array, Graph, Node
+from bounds.methods.edge_slopes import EdgeSlopes
 from bounds.methods.parameters import Parameters
 from verifier.files import replacing
 from verifier.problem import Problem
 from verifier.search.trace import BoxRecord, EvidenceRecord, MultiplierRecord, TreeTracer
 from verifier.verdict import Semantics, Witness
 
-VERSION = 4
+VERSION = 5
 
 
 def write_unsat(
@@ -145,7 +146,19 @@ def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
     box = np.concatenate([r.box for r in records])[order]
     arrays["ev_box"] = np.searchsorted(arrays["box_node"], box).astype(np.int32)
     widths = neurons, 2 * scalars, 2 * products
-    return arrays | _multipliers(records, order) | _rows(records, arrays["box_node"], widths)
+    arrays |= _multipliers(records, order) | _edges(records, order)
+    return arrays | _rows(records, arrays["box_node"], widths)
+
+
+def _edges(records: Sequence[EvidenceRecord], order: Array) -> dict[str, Array]:
+    """Lines with a slope for every edge by evidence, where evidence is sorted by ``order``."""
+    starts = np.cumsum([0, *(len(r.node) for r in records)])
+    held = EdgeSlopes.concat([r.edges for r in records], starts[:-1]).take(order)
+    return {
+        "edge_ev": held.row.astype(np.int32),
+        "edge_neuron": held.neuron.astype(np.int32),
+        "edge_slopes": held.slopes.astype(np.uint8),
+    }
 
 
 def _multipliers(records: Sequence[EvidenceRecord], order: Array) -> dict[str, Array]:

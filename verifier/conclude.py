@@ -183,16 +183,23 @@ def _into_box(problem: Problem, box: Case, point: Array) -> tuple[list[Fraction]
             v = kind(value)
         if not np.isfinite(v):
             v = kind(0)
-        if Fraction(float(v)) < lo:
+        if _less(v, lo):
             v = _at_least(kind, lo)
-        elif Fraction(float(v)) > hi:
+        elif _less(-v, -hi):
             v = -_at_least(kind, -hi)
-        exact = Fraction(float(v)) if np.isfinite(v) else None
-        if exact is None or not lo <= exact <= hi:
+        if not np.isfinite(v) or _less(v, lo) or _less(-v, -hi):
             representable = False
             exact = lo  # no representable number in [lo, hi]: take an end, confirmed rigorously or not at all
+        else:
+            exact = Fraction(float(v))
         x.append(exact)
     return x, representable
+
+
+def _less(value: np.floating, rational: Fraction) -> bool:
+    """Exactly whether a finite number is less. Comparing fractions makes new ones; images have thousands."""
+    n, d = value.as_integer_ratio()
+    return n * rational.denominator < rational.numerator * d
 
 
 def _whole_number(value: float, lo: Fraction, hi: Fraction, name: str) -> Fraction | None:

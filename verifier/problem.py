@@ -241,18 +241,22 @@ def _node_of(model: Model, name: str) -> int:
 
 def float64_box(lower: Sequence[Fraction], upper: Sequence[Fraction]) -> tuple[Array, Array]:
     """The exact box rounded outwards to float64."""
-    lo = np.array([_below(v) for v in lower], dtype=np.float64)
-    hi = np.array([-_below(-v) for v in upper], dtype=np.float64)
+    lo = np.array([_below(v.numerator, v.denominator) for v in lower], dtype=np.float64)
+    hi = np.array([-_below(-v.numerator, v.denominator) for v in upper], dtype=np.float64)
     return lo, hi
 
 
-def _below(value: Fraction) -> float:
-    """The largest float64 not above a rational (to within one step when conversion overshoots)."""
+def _below(numerator: int, denominator: int) -> float:
+    """The largest float64 not above a rational (to within one step when conversion overshoots).
+
+    In whole numbers: images have thousands of ends, and a comparison of fractions makes several new ones.
+    """
     try:
-        near = float(value)
+        near = numerator / denominator
     except OverflowError:
-        return -np.inf if value < 0 else float(np.finfo(np.float64).max)
-    return near if Fraction(near) <= value else float(np.nextafter(near, -np.inf))
+        return -np.inf if numerator < 0 else float(np.finfo(np.float64).max)
+    n, d = near.as_integer_ratio()
+    return near if n * denominator <= numerator * d else float(np.nextafter(near, -np.inf))
 
 
 def exact_array(values: Any) -> Array:

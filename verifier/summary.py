@@ -28,7 +28,8 @@ class Told:
     Attributes:
         counts: what slower arithmetics settled.
         notes: remarks.
-        forward: whether boxes were bounded forwards, and inputs split.
+        forward: whether boxes were bounded forwards, and (without hulls) inputs split.
+        hulls: whether the hulls of first rectifiers were used, and operands split.
         varying: the most inputs that vary in a case.
         many: cases that one pass bounded together.
         root: what bounding the first whole box showed.
@@ -40,6 +41,7 @@ class Told:
     counts: Settled
     notes: list[str]
     forward: bool = False
+    hulls: bool = False
     varying: int = 0
     many: int = 0
     root: RootFacts | None = None
@@ -71,7 +73,7 @@ def make_report(  # noqa: PLR0913 - everything a report is made of
         options.semantics,
         closed,
         seconds,
-        told.forward,
+        told.forward and not told.hulls,
         told.root.loosest if told.root else "",
         told.root.width if told.root else 0.0,
         told.checkpoint,
@@ -99,7 +101,7 @@ def make_report(  # noqa: PLR0913 - everything a report is made of
         property_sha256=problem.property.sha256,
         input_names=names(problem.property, "input"),
         output_names=names(problem.property, "output"),
-        strategy=_strategy(problem.graph, forward=told.forward),
+        strategy=_strategy(problem.graph, told),
         explanation=_explanation(problem, told),
         hardest=None if decided else told.hardest,
         advice=() if decided else advice(facts),
@@ -140,11 +142,13 @@ def _units(graph: Graph) -> str:
     return ", ".join(f"{size} {name}" for size, name in sizes if size) or "no nonlinear neurons"
 
 
-def _strategy(graph: Graph, *, forward: bool) -> str:
-    how = "forward and backward linear bounds" if forward else "backward linear bounds"
+def _strategy(graph: Graph, told: Told) -> str:
+    how = "forward and backward linear bounds" if told.forward else "backward linear bounds"
+    how += " and hulls of the first rectifiers" if told.hulls else ""
+    inputs = told.forward and not told.hulls
     return (
         f"{graph.input_size} inputs, {_units(graph)}: {how} in rigorous float32, splitting "
-        f"{'input ranges' if forward else 'operands of nonlinear steps'}; "
+        f"{'input ranges' if inputs else 'operands of nonlinear steps'}; "
         f"close calls settled in float64, ties in exact rationals"
     )
 
@@ -157,7 +161,11 @@ def _explanation(problem: Problem, told: Told) -> tuple[str, ...]:
         f"property: {len(cases)} input box{'es' if len(cases) != 1 else ''}, {disjuncts} ways to violate it",
         f"network: {graph.input_size} inputs of which at most {told.varying} vary, {_units(graph)}",
     ]
-    if told.forward:
+    if told.hulls:
+        lines.append(
+            "hulls of the first rectifiers say far more than triangles: operands of nonlinear steps are split"
+        )
+    elif told.forward:
         lines.append("few inputs vary: boxes are bounded forwards and backwards, and their inputs are split")
     else:
         lines.append("many inputs vary: halving them is hopeless, so operands of nonlinear steps are split")

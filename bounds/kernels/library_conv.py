@@ -7,12 +7,11 @@ beside large ones, and must give exactly what sums give; see :func:`_is_plain`. 
 had, or fails that, the caller computes by itself.
 
 Sessions have one convolution each and are made once it is clear that much will be asked of them. Large calls
-are dealt out to threads, as many as OMP_NUM_THREADS says, or as there are cores; one computes each row.
+are dealt out to threads (:mod:`bounds.threads`); every row is computed by one of them.
 """
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from bounds.threads import threads
 
 if TYPE_CHECKING:
     from bounds.ops.conv import ConvGeometry
@@ -37,6 +38,8 @@ _LEAST_CALL, _LEAST_EVER = 500_000, 50_000_000
 _MOST_SESSIONS = 192
 # fewer channels than this and a transposed convolution beats the convolution by the turned kernel
 _FEW_CHANNELS = 8
+# multiply-adds of a call that is dealt out to threads
+_LEAST_DEALT = 20_000_000
 _SEVERITY_ERROR = 3
 
 
@@ -64,22 +67,23 @@ class LibraryConvolutions:
             taps: weights ``(kh kw, groups, O/groups, C/groups)``.
             g: geometry.
         """
-        run = self._session(x, taps, g, adjoint=False)
-        return (
-            None if run is None else _dealt(run, x.reshape(len(x) * g.n, g.c, g.h, g.w)).reshape(len(x), -1)
-        )
+        run, work = self._session(x, taps, g, adjoint=False)
+        if run is None:
+            return None
+        return _dealt(run, x.reshape(len(x) * g.n, g.c, g.h, g.w), work).reshape(len(x), -1)
 
     def adjoint(self, a: Any, taps: Any, g: ConvGeometry) -> Any | None:
         """The adjoint on ``R n'`` features, likewise."""
-        run = self._session(a, taps, g, adjoint=True)
-        return (
-            None if run is None else _dealt(run, a.reshape(len(a) * g.n, g.o, g.p, g.q)).reshape(len(a), -1)
-        )
+        run, work = self._session(a, taps, g, adjoint=True)
+        if run is None:
+            return None
+        return _dealt(run, a.reshape(len(a) * g.n, g.o, g.p, g.q), work).reshape(len(a), -1)
 
-    def _session(self, x: Any, taps: Any, g: ConvGeometry, *, adjoint: bool) -> _Run | None:
+    def _session(self, x: Any, taps: Any, g: ConvGeometry, *, adjoint: bool) -> tuple[_Run | None, int]:
+        """A session, where there is one, and the multiply-adds of the call."""
         work = len(x) * g.n * g.o * g.p * g.q * (g.c // g.groups) * len(taps)
         if work < _LEAST_CALL:
-            return None
+            return None, work
         # images of any size share a session; what a convolution leaves unread its adjoint must fill up
         rest = (g.h - g.strides[0] * g.p, g.w - g.strides[1] * g.q)
         key = (id(taps), adjoint, g.pads, rest)
@@ -92,15 +96,17 @@ class LibraryConvolutions:
         held.asked += work
         if held.run is None and held.asked >= _LEAST_EVER:
             held.run = _made(taps, g, adjoint=adjoint) or False
-        return held.run if callable(held.run) else None
+        return held.run if callable(held.run) else None, work
 
 
-def _dealt(run: _Run, images: Any) -> Any:
-    """One run, or one per thread where there are images enough."""
-    threads, pool = _pool()
-    if pool is None or len(images) < 2 * threads:
+def _dealt(run: _Run, images: Any, work: int) -> Any:
+    """One run, or one per thread where there is enough to do."""
+    if work < _LEAST_DEALT:
         return run(images)
-    ends = [len(images) * i // threads for i in range(threads + 1)]
+    count, pool = _pool()
+    if pool is None or len(images) < 2 * count:
+        return run(images)
+    ends = [len(images) * i // count for i in range(count + 1)]
     return np.concatenate(list(pool.map(run, (images[s:e] for s, e in pairwise(ends)))))
 
 
@@ -203,17 +209,11 @@ def _options() -> Any:
     return options
 
 
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 @cache
 def _pool() -> tuple[int, ThreadPoolExecutor | None]:
     """The threads that share large calls."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").strip()
-    threads = int(asked) if asked.isdigit() and int(asked) else _cores()
-    return threads, ThreadPoolExecutor(threads, "convolution") if threads > 1 else None
+    count = threads()
+    return count, ThreadPoolExecutor(count, "convolution") if count > 1 else None
 
 
 def _is_plain(kind: str, attributes: dict[str, Any], weight: Any, g: ConvGeometry, *, adjoint: bool) -> bool:

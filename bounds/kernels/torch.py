@@ -198,7 +198,7 @@ class TorchKernels:
     def conv_adjoint(self, a: Any, weight: Any, geometry: ConvGeometry) -> Any:
         g = geometry
         features = a.reshape(len(a) * g.n, g.o, g.p, g.q)
-        more = None if self.precision.u else _output_padding(g)
+        more = None if self.precision.u else output_padding(g)
         if more is not None:
             padding = (g.pads[0], g.pads[1])
             x = functional.conv_transpose2d(
@@ -289,7 +289,7 @@ def _direct_adjoint(features: Any, weight: Any, g: ConvGeometry) -> Any:
     return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 
-def _output_padding(g: ConvGeometry) -> tuple[int, int] | None:
+def output_padding(g: ConvGeometry) -> tuple[int, int] | None:
     """What the library's transposed convolution must add to arrive at the image, if it can."""
     top, left, bottom, right = g.pads
     if (top, left) != (bottom, right) or not _fits(g):

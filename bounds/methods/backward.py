@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bounds.methods.edge_slopes import take_over
 from bounds.methods.multipliers import Multipliers
 from bounds.methods.tape import Stopped, Tape
 from bounds.plan import AffineStep, InputStep, NonlinearStep
@@ -136,6 +137,13 @@ def _through(tape: Tape, rows: Rows, step: NonlinearStep, a: Any, choice: Choice
     error = tape.error.get(step.slot)
     if error is not None:
         rows.error = rows.error + k.abs_dot(a, error)
+    lines = tape.edges.get(step.index)
+    if lines is not None:
+        a, taken = take_over(tape, lines, a, rows.dom)
+        if taken is not None:
+            rows.const = rows.const + taken.drop
+            rows.error = rows.error + (taken.error + u * abs(rows.const))
+            rows.add(tape, lines.slot, taken.part)
     pushed = tape.relaxations[step.index].push(a, rows.dom, choice)
     rows.const = rows.const + pushed.drop
     if u:

@@ -34,6 +34,9 @@ from bounds.plan import AffineStep, Plan, compile_plan
 # multiply-adds per box that may go into bounding operands backwards; much less where few of many inputs vary:
 # forward forms have bounded the operands already, and splitting is the better way
 _MOST, _FEW_MOST = 2e11, 5e9
+# forward passes that one box is worth for each input that varies (as a power): halving every input four times
+# is the better use of so many
+_BOXES_PER_INPUT = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,10 @@ class BoxBounder:
         forward = self.varying <= FORWARD_INPUTS
         few = forward and self.plan.input_size > FORWARD_INPUTS
         live = self._live()
-        self.rule = Rule(forward=forward, most=_FEW_MOST if few else _MOST, ball=options.ball, live=live)
+        most = _FEW_MOST if few else _MOST
+        if forward:
+            most = min(most, self.plan.work * (self.varying + 4) * _BOXES_PER_INPUT**self.varying)
+        self.rule = Rule(forward=forward, most=most, ball=options.ball, live=live)
         self._group = objectives.group_of_row
 
     def _live(self) -> dict[int, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from bounds.graph import Graph, Node, Op
 from bounds.kernels.torch import TorchKernels
 from bounds.methods import nominal
 from bounds.methods.backward import Rows, backward, concretize
+from bounds.methods.chain import Chain, chain_of
 from bounds.methods.rule import Rule, relax_boxes
 from bounds.methods.tape import Tape
 from bounds.numerics import FLOAT32, Precision
@@ -36,20 +37,42 @@ _TRAINED = {
 }
 
 
+class Head(Protocol):
+    """Intervals up to the last affine step, which rows are multiplied with first (last-layer elision)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of all numbers."""
+        ...
+
+    def parts(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre and radius ``D S`` of what rows ``c: D S outputs`` can be."""
+        ...
+
+    def shared(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of rows ``S outputs`` that all boxes share."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LastLayer:
-    """Intervals up to the last affine step, which rows are multiplied with first (last-layer elision)."""
+    """A head behind a walk over a plan."""
 
     plan: Plan
     found: nominal.Intervals
 
-    def lower(self, c: Tensor) -> Tensor:
-        """``D S``: lower bounds of rows ``c: D S outputs``."""
-        value, radius = self.parts(c)
-        return value - radius
+    @property
+    def dtype(self) -> torch.dtype:
+        """See :class:`Head`."""
+        return self.found.at[self.plan.steps[0].slot][0].dtype
+
+    def shared(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Head`."""
+        boxes = len(self.found.at[self.plan.steps[0].slot][0])
+        return self.parts(c.expand(boxes, *c.shape))
 
     def parts(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre and radius ``D S`` of what rows ``c: D S outputs`` can be."""
+        """See :class:`Head`."""
         plan = self.plan
         if not _ends_affine(plan):
             at: dict[int, Tensor] = {}
@@ -64,11 +87,46 @@ class LastLayer:
         return nominal.centre_and_radius(self.found, shaped, const)
 
 
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """A head behind a chain: the last weight and bias, centre and radius of its operand."""
+
+    weight: Tensor
+    bias: Tensor | None
+    centre: Tensor
+    radius: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See :class:`Head`."""
+        return self.centre.dtype
+
+    def parts(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Head`."""
+        rows = c @ self.weight
+        const = c.new_zeros(c.shape[:2]) if self.bias is None else c @ self.bias
+        return const + nominal.dot(rows, self.centre), nominal.dot(rows.abs(), self.radius)
+
+    def shared(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Head`."""
+        rows = c @ self.weight
+        middle = self.centre @ rows.mT
+        return middle if self.bias is None else middle + c @ self.bias, self.radius @ rows.abs().mT
+
+
 def _ends_affine(plan: Plan) -> bool:
     """Whether the output is that of the last step, an affine one with distinct operands."""
     last = plan.steps[-1]
     single = isinstance(last, AffineStep) and len(set(last.sources)) == len(last.sources)
     return single and plan.outputs == (last.slot,) and plan.fanout[last.slot] == 1
+
+
+def _lowered(plan: Plan, found: nominal.Intervals, c: Tensor, d: Tensor) -> Tensor:
+    at: dict[int, Tensor] = {}
+    for slot, part in zip(plan.outputs, c.split(plan.output_sizes, dim=2), strict=True):
+        at[slot] = at[slot] + part if slot in at else part
+    rows, const = nominal.backward(plan, found, at, d)
+    return nominal.concretize(found, rows, const)
 
 
 class TrainableNetwork:
@@ -111,6 +169,7 @@ class TrainableNetwork:
         }
         for node in nodes:
             self._add_parameters(node, weights or {})
+        self._chain: Chain | None = chain_of(self.plan())
 
     def plan(self) -> Plan:
         """The compiled network on the parameters' present values, without rounding terms."""
@@ -146,10 +205,28 @@ class TrainableNetwork:
         return value[:, :, 0] + d
 
     def _merged_bounds(self, lo: Tensor, hi: Tensor, c: Tensor, d: Tensor | None) -> Tensor:
-        plan, k = self.plan(), self.kernels
-        found = nominal.intervals(plan, k.array(lo), k.array(hi), len(plan.steps) - _ends_affine(plan))
         c, d = self._objectives(len(lo), c, d)
-        return LastLayer(plan, found).lower(c) + d
+        value, radius = self.head(lo, hi).parts(c)
+        return value - radius + d
+
+    def head(self, lo: Tensor, hi: Tensor) -> Head:
+        """Intervals up to the last affine step over boxes ``D inputs``."""
+        return self._walk(self.kernels.array(lo), self.kernels.array(hi))[0]
+
+    def _walk(self, lo: Tensor, hi: Tensor) -> tuple[Head, Callable[[Tensor, Tensor], Tensor]]:
+        """The head, and lower bounds of rows ``D S outputs`` and constants by a backward pass from there."""
+        if self._chain is None:
+            # outputs' own intervals are not needed: rows start there
+            plan = self.plan()
+            found = nominal.intervals(plan, lo, hi, len(plan.steps) - _ends_affine(plan))
+            return LastLayer(plan, found), lambda c, d: _lowered(plan, found, c, d)
+        chain, weights = self._chain, self._chain.weights(self._present)
+        walked = chain.intervals(weights, lo, hi)
+        return ChainHead(*weights[-1], *walked.last), lambda c, d: chain.lower(weights, walked, c, d)
+
+    def _present(self, slot: int, name: str) -> Tensor | None:
+        found = self.parameters.get(f"{self._maps[slot][0].id}.{name}")
+        return None if found is None else self.kernels.array(found)
 
     def hidden_intervals(self, lo: Tensor, hi: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Intervals of the operands of every nonlinear step, in order."""
@@ -206,7 +283,7 @@ class TrainableNetwork:
         self,
         lo: Tensor,
         hi: Tensor,
-        c: Tensor | Callable[[LastLayer], tuple[Tensor, Tensor]],
+        c: Tensor | Callable[[Head], tuple[Tensor, Tensor]],
         d: Tensor | None = None,
     ) -> Tensor:
         """Lower bounds ``D S`` by a backward pass over interval bounds (CROWN-IBP).
@@ -216,18 +293,10 @@ class TrainableNetwork:
             c, d: as elsewhere; ``c`` may be a function that makes ``(c, d)``, ``D S outputs`` and ``D S``,
                 from what intervals say (loss fusion needs that before it knows its rows).
         """
-        k, plan = self.kernels, self.plan()
-        # outputs' own intervals are not needed: rows start there
-        last = len(plan.steps) - _ends_affine(plan)
-        found = nominal.intervals(plan, k.array(lo), k.array(hi), last)
+        head, lowered = self._walk(self.kernels.array(lo), self.kernels.array(hi))
         if callable(c):
-            c, d = c(LastLayer(plan, found))
-        c, d = self._objectives(len(lo), c, d)
-        at: dict[int, Tensor] = {}
-        for slot, part in zip(plan.outputs, c.split(plan.output_sizes, dim=2), strict=True):
-            at[slot] = at[slot] + part if slot in at else part
-        rows, const = nominal.backward(plan, found, at, d)
-        return nominal.concretize(found, rows, const)
+            c, d = c(head)
+        return lowered(*self._objectives(len(lo), c, d))
 
     def _tape(self, lo: Tensor, hi: Tensor, *, refine: bool) -> Tape:
         k = self.kernels

@@ -18,6 +18,8 @@ import numpy as np
 
 from bounds.kernels.base import Kernels
 from bounds.methods.backward import minimiser
+from bounds.methods.edge_ascent import EdgeAscent
+from bounds.methods.edge_slopes import values_on
 from bounds.methods.multipliers import Multipliers, SlotPairs
 from bounds.methods.tape import Tape
 from bounds.plan import AffineStep, InputStep, apply_nonlinear
@@ -57,6 +59,9 @@ FRESH = Pace(0.5, 0.5, 0.98)
 """For parameters that nobody has improved yet."""
 WARM = Pace(0.1, 0.3, 0.98)
 """For parameters of a subproblem's parent: long steps would undo what it found."""
+FRESH_EDGES, WARM_EDGES = Pace(0.2, 0.2, 0.96), Pace(0.1, 0.1, 0.96)
+"""The same with slopes for every edge, which are many: long steps overshoot (at the root of a layer of 128
+neurons behind 30 inputs 50 steps of 0.2 close 91 % of the gap, of 0.5 86 %)."""
 
 
 def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and how to end
@@ -72,6 +77,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
     multipliers: Multipliers | None = None,
     pace: Pace = FRESH,
     done: Callable[[Any], bool] | None = None,
+    edges: EdgeAscent | None = None,
 ) -> Improved:
     """Improves rows over boxes ``dom: R`` that start before step ``first``.
 
@@ -89,6 +95,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
         multipliers: of operand splits; moved as well.
         pace: step lengths.
         done: asked before every step whether bounds ``R`` are good enough.
+        edges: upper lines with a slope for every edge, moved as well.
     """
     k = tape.kernels
     if iterations:
@@ -96,7 +103,11 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
             r.prepare()
     choices = [r.initial(dom) for r in tape.relaxations] if start is None else start
     record: list[Any] = [None] * len(choices)
+    if edges is not None:
+        tape.edges = edges.lines
     lower, a, pad = run(choices, record, multipliers)
+    if edges is not None:
+        edges.begin(record)
     plain = Improved(lower, a, pad, choices, multipliers)
     if not iterations:
         return plain
@@ -104,7 +115,7 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
     counts = [r.parameters for r in tape.relaxations]
     kept = [c[:n] for c, n in zip(choices, counts, strict=True)]
     best = Improved(lower, a, pad, kept, multipliers)
-    ascent = _Ascent(tape, dom, first, pace)
+    ascent = _Ascent(tape, dom, first, pace, edges)
     for t in range(iterations):
         if done is not None and done(best.lower):
             break
@@ -112,7 +123,11 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
         record = [None] * len(choices)
         lower, a, pad = run(choices, record, multipliers)
         kept = [c[:n] for c, n in zip(choices, counts, strict=True)]
+        if edges is not None:
+            edges.keep(np.asarray(k.numpy(lower > best.lower)), record)
         best = _better(k, Improved(lower, a, pad, kept, multipliers), best)
+    if edges is not None:
+        edges.settle()
     best.choices = [r.choose(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
     if (stored or final) and tape.plan.scalars:
         choices = [r.stored(dom, c) for r, c in zip(tape.relaxations, best.choices, strict=True)]
@@ -124,8 +139,8 @@ def improve(  # noqa: PLR0913 - where rows begin, where parameters begin, and ho
 class _Ascent:
     """Adam over all parameters of packed rows, and over multipliers in units of their scale."""
 
-    def __init__(self, tape: Tape, dom: Any, first: int, pace: Pace) -> None:
-        self.tape, self.dom, self.first, self.pace = tape, dom, first, pace
+    def __init__(self, tape: Tape, dom: Any, first: int, pace: Pace, edges: EdgeAscent | None = None) -> None:
+        self.tape, self.dom, self.first, self.pace, self.edges = tape, dom, first, pace, edges
         self.moments: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def step(
@@ -149,6 +164,8 @@ class _Ascent:
             gradient = relaxation.gradient(arrived, self.dom, held, at)
             parameters = (self._moved(step.index, i, held[i], g, t) for i, g in enumerate(gradient))
             moved[step.index] = relaxation.choose(self.dom, tuple(parameters))
+        if self.edges is not None:
+            self.edges.step(values, record, self.pace.parameters * self.pace.slower**t, t)
         if multipliers is None:
             return moved, None
         slopes = tape.kernels.zeros(len(multipliers.beta))
@@ -193,7 +210,7 @@ def interval_slope(k: Kernels, part: SlotPairs, beta: Any, at: Any) -> Any:
 _MULTIPLIERS = -1  # among the moments, where steps have their indices
 
 
-def row_points(
+def row_points(  # noqa: PLR0913 - what one row is made of
     tape: Tape,
     dom: Any,
     first: int,
@@ -201,13 +218,15 @@ def row_points(
     a: Any,
     record: list[Any],
     multipliers: Multipliers | None = None,
+    x: Any = None,
 ) -> dict[int, Any]:
-    """Per slot ``R n``: each row's minimiser pushed forward through the lines that the row chose.
+    """Per slot ``R n``: each row's minimiser (or ``x: R d``) pushed forward through the lines that the row
+    chose.
 
     Slots after the last one that a row or multiplier needs are left out. For arguments see
     :meth:`_Ascent.step`; rows pass the steps before ``first``.
     """
-    plan, x = tape.plan, minimiser(tape, a, dom)
+    plan, x = tape.plan, minimiser(tape, a, dom) if x is None else x
     passed = zip(plan.nonlinear, record, strict=False)
     wanted = {s for step, arrived in passed if arrived is not None for s in step.sources}
     wanted |= set(() if multipliers is None else multipliers.slots)
@@ -224,7 +243,11 @@ def row_points(
             if arrived is None:  # no row reaches this step
                 values[s.slot] = apply_nonlinear(tape.kernels, s, list(at))
             else:
-                values[s.slot] = tape.relaxations[s.index].value(arrived, dom, choices[s.index], at)
+                value = tape.relaxations[s.index].value(arrived, dom, choices[s.index], at)
+                lines = tape.edges.get(s.index)
+                if lines is not None:
+                    value = values_on(tape, lines, arrived, value, values[lines.slot], dom)
+                values[s.slot] = value
     return values
 
 

@@ -4,29 +4,36 @@ With its intermediate bounds fixed, the best bound over all slopes and multiplie
 inputs, steps' values and the lines that enclose nonlinear steps (Salman et al. 2019). Its dual solution holds
 the slopes: where ``A`` is the multiplier that arrives at a step's value and ``r`` what its lines hand on to
 the operand, the row uses the line of slope ``r / A``; what this misses is a multiplier of the operand's
-interval, and so is every reduced cost. A solver's numbers are only read off here. Whoever wants a bound
+interval, and so is every reduced cost. Rectifiers behind dense maps also get facets of their hulls, in rounds
+of cuts (:mod:`bounds.methods.hull_cuts`). A solver's numbers are only read off here. Whoever wants a bound
 computes it from them (:mod:`bounds.methods.operand_bounder`), where any choice is sound.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bounds.graph import Array
+from bounds.methods.hull_cuts import Cuts, HullCuts, open_elements
+from bounds.methods.program_lines import (
+    CURVED_LINES,
+    Lines,
+    chosen_lines,
+    lines_of_step,
+    parameters_of,
+    slopes_of,
+    values_of,
+    without,
+)
 from bounds.methods.tape import Tape
-from bounds.plan import AffineStep, InputStep, Plan, apply_nonlinear
-from bounds.relax.base import Relaxation
-from bounds.relax.elementwise import ScalarRelaxation
-from bounds.relax.product import ProductRelaxation
-from bounds.relax.relu import SLOPE_STEPS, ReluRelaxation
+from bounds.plan import AffineStep, InputStep, Plan, ReluStep, apply_nonlinear
+from bounds.relax.relu import ReluRelaxation
 
 # stored entries of all affine maps; a larger network is not one for this
 _MOST_ENTRIES = 2_000_000
-# lines of a curved step on either side
-_CURVED_LINES = 5
 # multipliers below this share of the largest one are noise of the solver
 _NOISE = 2.0**-30
 # a program that takes longer is no help
@@ -38,6 +45,9 @@ _OPTIMAL, _INFEASIBLE = 0, 2
 _PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
 # values that leave a function by less than this (relatively) are as good as exact; a price for all others
 _EXACT, _COSTS = 2.0**-19, 2.0**-30
+# rounds of cuts: most of them, the least gain (relative) that is worth another one, and the bound (relative
+# to the worst one seen) from which on none is needed
+_ROUNDS, _WORTH, _CLEAR = 16, 0.03, 2.0**-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Guidance:
         point: ``d`` inputs where it is attained.
         parameters: per relaxation and parameter ``n`` numbers in [0, 1].
         operand, beta: ``G`` multipliers of operands' intervals.
+        edges: (rectified element, slopes in 1/128) of upper lines with a slope for every edge.
         operand_to_split, split_at: the operand of the step whose lines cost the row most at the optimum, and
             where to split it; -1 where no line costs anything.
     """
@@ -60,6 +71,7 @@ class Guidance:
     beta: Array
     operand_to_split: int
     split_at: float
+    edges: list[tuple[int, Array]] = field(default_factory=list[tuple[int, "Array"]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +83,19 @@ class Row:
     constant: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Lines of one step on one side: ``C`` elements, per operand slopes ``C``, intercepts ``C``."""
+_StepLines = tuple[int, list[Lines], list[Lines]]
+_Inequalities = tuple[Any, Array, list[_StepLines]]
 
-    element: Array
-    slopes: tuple[Array, ...]
-    shift: Array
+
+@dataclass(slots=True)
+class _Read:
+    """What a row makes of a dual solution: parameters; what they ``miss`` per column; what has ``arrived`` at
+    the value of every nonlinear step; and lines with a slope for every edge."""
+
+    parameters: list[tuple[Array, ...]]
+    miss: Array
+    arrived: list[Array]
+    edges: list[tuple[int, Array]]
 
 
 class NodeProgram:
@@ -85,10 +103,13 @@ class NodeProgram:
 
     Args:
         plan: the network.
+        anchor: its tape of one box, for cuts; None: without.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, anchor: Tape | None = None) -> None:
         self.plan = plan
+        self._hull = None if anchor is None else HullCuts(anchor)
+        self._scale = 0.0  # the worst optimum seen
         self.start = np.cumsum([0, *plan.sizes])
         self.columns = int(self.start[-1])
         self._equalities = self._affine_rows()
@@ -108,7 +129,7 @@ class NodeProgram:
         if entries > _MOST_ENTRIES:
             return 1 << 30
         affine = sum(s.map.size for s in plan.steps if isinstance(s, AffineStep))
-        return affine + 3 * plan.neurons + 2 * _CURVED_LINES * plan.scalars + 4 * plan.products
+        return affine + 3 * plan.neurons + 2 * CURVED_LINES * plan.scalars + 4 * plan.products
 
     def _affine_rows(self) -> tuple[Any, Array]:
         """``value - sum W x = b`` of all affine steps."""
@@ -141,7 +162,12 @@ class NodeProgram:
         return sparse.csr_array(entries, shape=(count, self.columns)), np.concatenate(constants)
 
     def solve(
-        self, tape: Tape, box: int, row: Row, fixed: list[tuple[Array, ...]] | None = None
+        self,
+        tape: Tape,
+        box: int,
+        row: Row,
+        fixed: list[tuple[Array, ...]] | None = None,
+        edges: list[tuple[int, Array]] | None = None,
     ) -> Guidance | None:
         """The program of one row over subproblem ``box`` of a tape.
 
@@ -149,29 +175,74 @@ class NodeProgram:
             tape, box: whose intervals and lines.
             row: over outputs and inputs, and its constant.
             fixed: parameters of all lines; only multipliers are free then.
+            edges: with ``fixed``, the lines with a slope for every edge.
 
         Returns:
             What its optimum says; None where there is none (the solver failed, or all is unbounded).
         """
         cost = self._cost(row.outputs, row.inputs)
         low, high = self._ranges(tape, box)
-        matrix, shift, lines = self._inequalities(tape, box, fixed)
-        status, found = _INFEASIBLE, None
-        if np.all(low <= high):
-            status, found = _optimum(cost, (matrix, shift), self._equalities, (low, high))
+        lines = self._inequalities(tape, box, fixed, edges or [])
+        open_ = {} if self._hull is None else open_elements(tape, box, self._hull.layers)
+        last, cuts, found = -np.inf, list[Cuts](), None
+        status, unequal = _INFEASIBLE, (lines[0], lines[1])
+        for last_round in range(_ROUNDS, -1, -1):
+            cuts = self._cuts(open_, edges if fixed is not None else None)
+            unequal = self._with_cuts(lines, cuts)
+            status, found = _INFEASIBLE, None
+            if np.all(low <= high):
+                status, found = _optimum(cost, unequal, self._equalities, (low, high))
+            if found is None or self._hull is None or fixed is not None or not last_round:
+                break
+            value = float(cost @ found[0]) + row.constant
+            self._scale = max(self._scale, -value)
+            if value > _CLEAR * self._scale or value - last < _WORTH * abs(value):
+                break
+            last = value
+            if not self._hull.separate(open_, {s: found[0][self._part(s)] for s in self._slots}):
+                break
         infeasible = status == _INFEASIBLE
         if infeasible:
-            found = self._elastic(cost, row.constant, (matrix, shift), (low, high))
+            found = self._elastic(cost, row.constant, unequal, (low, high))
         if found is None:
             return None
         x, price, reduced = found
         point = np.concatenate([x[self._part(s.slot)] for s in self.plan.steps if isinstance(s, InputStep)])
         value = np.inf if infeasible else float(cost @ x) + row.constant
-        read, above = self._read(tape, box, lines, price, reduced, fixed)
-        parameters, miss = read
-        multipliers = self._multipliers(miss, (low, high))
-        place = (-1, 0.0) if infeasible else self._worst(tape, box, x, above)
-        return Guidance(value, point, parameters, *multipliers, *place)
+        read = self._read(tape, box, (lines[2], cuts), price, reduced, fixed)
+        multipliers = self._multipliers(read.miss, (low, high))
+        place = (-1, 0.0) if infeasible else self._worst(tape, box, x, read.arrived)
+        return Guidance(value, point, read.parameters, *multipliers, *place, read.edges)
+
+    @property
+    def _slots(self) -> set[int]:
+        """What cuts are about."""
+        layers = () if self._hull is None else self._hull.layers.values()
+        return {s for v in layers for s in (v.step.slot, v.step.relu.slot)}
+
+    def _cuts(self, open_: dict[int, Array], edges: list[tuple[int, Array]] | None) -> list[Cuts]:
+        if self._hull is None:
+            return []
+        return self._hull.current(open_) if edges is None else self._hull.fixed(edges)
+
+    def _with_cuts(self, lines: _Inequalities, cuts: list[Cuts]) -> tuple[Any, Array]:
+        """Lines and cuts as ``matrix v <= shift``, in this order."""
+        from scipy import sparse
+
+        matrix, shift, _ = lines
+        if not cuts or self._hull is None:
+            return matrix, shift
+        rows: list[Any] = [] if matrix is None else [matrix]
+        for c in cuts:
+            step, count = self._hull.layers[c.index].step, len(c.element)
+            at, edge = np.arange(count), np.nonzero(c.a)
+            columns = np.concatenate(
+                [self.start[step.relu.slot] + c.element, self.start[step.slot] + edge[1]]
+            )
+            values = np.concatenate([np.ones(count), -c.a[edge]])
+            entries = values, (np.concatenate([at, edge[0]]), columns)
+            rows.append(sparse.csr_array(entries, shape=(count, self.columns)))
+        return sparse.csr_array(sparse.vstack(rows)), np.concatenate([shift, *(c.c for c in cuts)])
 
     def _elastic(
         self, cost: Array, constant: float, lines: tuple[Any, Array], ends: tuple[Array, Array]
@@ -266,20 +337,32 @@ class NodeProgram:
         return low, high
 
     def _inequalities(
-        self, tape: Tape, box: int, fixed: list[tuple[Array, ...]] | None
-    ) -> tuple[Any, Array, list[tuple[int, list[_Lines], list[_Lines]]]]:
-        """Lines of all nonlinear steps as ``matrix v <= shift``, and the lines themselves in that order."""
+        self,
+        tape: Tape,
+        box: int,
+        fixed: list[tuple[Array, ...]] | None,
+        edges: list[tuple[int, Array]],
+    ) -> _Inequalities:
+        """Lines of all nonlinear steps as ``matrix v <= shift``, and the lines themselves in that order.
+
+        Elements whose line has a slope for every edge (``edges``) have no other one above.
+        """
         from scipy import sparse
 
         rows: list[Array] = []
         columns: list[Array] = []
         values: list[Array] = []
         shifts: list[Array] = []
-        kept: list[tuple[int, list[_Lines], list[_Lines]]] = []
+        kept: list[tuple[int, list[Lines], list[Lines]]] = []
         count = 0
         for step, relaxation in zip(self.plan.nonlinear, tape.relaxations, strict=True):
             chosen = None if fixed is None else fixed[step.index]
-            sides = lines_of_step(relaxation, box) if chosen is None else _chosen(relaxation, box, chosen)
+            sides = (
+                lines_of_step(relaxation, box) if chosen is None else chosen_lines(relaxation, box, chosen)
+            )
+            if edges and isinstance(step, ReluStep):
+                own = np.array([n for n, _ in edges]) - step.offset
+                sides = sides[0], [without(part, own) for part in sides[1]]
             kept.append((step.index, *sides))
             for sign, side in zip((1.0, -1.0), sides, strict=True):
                 for lines in side:
@@ -303,19 +386,20 @@ class NodeProgram:
         self,
         tape: Tape,
         box: int,
-        lines: list[tuple[int, list[_Lines], list[_Lines]]],
+        lines: tuple[list[_StepLines], list[Cuts]],
         price: Array,
         reduced: Array,
         fixed: list[tuple[Array, ...]] | None,
-    ) -> tuple[tuple[list[tuple[Array, ...]], Array], list[Array]]:
-        """From the prices ``>= 0`` of lines and the columns' reduced costs: parameters and what they miss.
-
-        Also what arrives at the value of every nonlinear step.
-        """
-        parameters: list[tuple[Array, ...]] = []
-        arrived: list[Array] = []
-        start, miss = 0, reduced.copy()
-        for (index, *sides), relaxation in zip(lines, tape.relaxations, strict=True):
+    ) -> _Read:
+        """From the prices ``>= 0`` of lines and cuts and the columns' reduced costs what a row is made of."""
+        out = _Read([], reduced.copy(), [], [])
+        start = 0
+        at_cuts = sum(len(part.element) for _, *sides in lines[0] for side in sides for part in side)
+        paid_cuts: dict[int, tuple[Cuts, Array]] = {}
+        for cuts in lines[1]:
+            paid_cuts[cuts.index] = cuts, price[at_cuts : at_cuts + len(cuts.element)]
+            at_cuts += len(cuts.element)
+        for (index, *sides), relaxation in zip(lines[0], tape.relaxations, strict=True):
             step = self.plan.nonlinear[index]
             above, handed = np.zeros(step.size), [np.zeros(step.size) for _ in step.sources]
             weights: list[list[Array]] = []
@@ -330,15 +414,26 @@ class NodeProgram:
                     np.add.at(above, part.element, sign * paid)
                     for k, slope in enumerate(part.slopes):
                         np.add.at(handed[k], part.element, sign * paid * slope)
-            if fixed is None:
-                found = _parameters(relaxation, box, above, handed, weights)
-            else:
-                found = fixed[index]
-            parameters.append(found)
-            arrived.append(above)
-            for k, slope in enumerate(_slopes(relaxation, box, found, above)):
-                miss[self._part(step.sources[k])] += slope * above - handed[k]
-        return (parameters, miss), arrived
+            mine = np.zeros(0, dtype=np.int64)
+            if index in paid_cuts and self._hull is not None:
+                cuts, paid = paid_cuts[index]
+                np.subtract.at(above, cuts.element, paid)
+                chord, slope = weights[1][0], values_of(relaxation, "upper", box)
+                mixed = self._hull.mixed(cuts, paid, above, chord, slope)
+                if fixed is None:
+                    self._hull.paid(cuts, paid)
+                mine = np.array([e for e, _ in mixed], dtype=np.int64)
+                handed[0][mine] += (chord * slope)[mine]  # the line takes that over as well
+                assert isinstance(step, ReluStep)
+                out.edges.extend((step.offset + e, t) for e, t in mixed)
+            found = fixed[index] if fixed is not None else None
+            found = found or parameters_of(relaxation, box, above, handed, weights)
+            out.parameters.append(found)
+            out.arrived.append(above)
+            for k, slope in enumerate(slopes_of(relaxation, box, found, above)):
+                slope[mine] = 0  # nothing is handed to the operand itself
+                out.miss[self._part(step.sources[k])] += slope * above - handed[k]
+        return out
 
     def _multipliers(self, miss: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         """Those of operands that are worth having, by number of the operand."""
@@ -381,135 +476,3 @@ def _optimum(
     reduced = np.asarray(found.lower.marginals) + np.asarray(found.upper.marginals)
     known = all(np.all(np.isfinite(v)) for v in (found.x, price, reduced))
     return (_OPTIMAL, (np.asarray(found.x), price, reduced)) if known else (-1, None)
-
-
-# ------------------------------------------------------------------ what a step's relaxation contributes
-def lines_of_step(relaxation: Relaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    """Lines below and above a step on one box; elements without a finite line are left free."""
-    if isinstance(relaxation, ReluRelaxation):
-        return _relu_lines(relaxation, box)
-    if isinstance(relaxation, ScalarRelaxation):
-        return _scalar_lines(relaxation, box)
-    assert isinstance(relaxation, ProductRelaxation)
-    return _product_lines(relaxation, box)
-
-
-def _of(relaxation: Any, name: str, box: int) -> Array:
-    return np.asarray(relaxation.kernels.numpy(getattr(relaxation, name)))[box]
-
-
-def _lines(slopes: tuple[Array, ...], shift: Array, where: Array) -> _Lines:
-    finite = where & np.isfinite(shift)
-    for s in slopes:
-        finite = finite & np.isfinite(s)
-    at = np.flatnonzero(finite)
-    return _Lines(at, tuple(s[at] for s in slopes), shift[at])
-
-
-def _relu_lines(relaxation: ReluRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    lower, upper, offset, ambiguous = (
-        _of(relaxation, f, box) for f in ("lower", "upper", "offset", "ambiguous")
-    )
-    zero, one, ambiguous = np.zeros(len(lower)), np.ones(len(lower)), ambiguous.astype(bool)
-    idle, active = ambiguous | (lower == 0), ambiguous | (lower > 0)
-    return [_lines((zero,), zero, idle), _lines((one,), zero, active)], [
-        _lines((upper,), offset, one.astype(bool))
-    ]
-
-
-def _scalar_lines(relaxation: ScalarRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    whole = np.ones(len(_of(relaxation, "lo", box)), dtype=bool)
-    if not relaxation.sides:
-        kl, ku, bl, bu = (np.asarray(relaxation.kernels.numpy(v))[box] for v in relaxation.lines)
-        return [_lines((kl,), bl, whole)], [_lines((ku,), bu, whole)]
-    found: list[list[_Lines]] = []
-    steps = relaxation.steps
-    for side in relaxation.sides:
-        first, rise, shift, lift = (
-            np.asarray(relaxation.kernels.numpy(getattr(side, f)))[box]
-            for f in ("first", "rise", "shift", "lift")
-        )
-        last = shift[:, -1:] + lift[:, -1:]
-        shifts = np.concatenate([shift, last], axis=1)
-        places = np.unique(np.rint(np.linspace(0, steps, _CURVED_LINES)).astype(int))
-        found.append([_lines((first + i * rise,), shifts[:, i], whole) for i in places])
-    return found[0], found[1]
-
-
-def _product_lines(relaxation: ProductRelaxation, box: int) -> tuple[list[_Lines], list[_Lines]]:
-    xl, xu, yl, yu = (_of(relaxation, f, box) for f in ("xl", "xu", "yl", "yu"))
-    whole = np.ones(len(xl), dtype=bool)
-    with np.errstate(invalid="ignore"):
-        low = [_lines((yl, xl), -xl * yl, whole), _lines((yu, xu), -xu * yu, whole)]
-        high = [_lines((yu, xl), -xl * yu, whole), _lines((yl, xu), -xu * yl, whole)]
-    return low, high
-
-
-def _ratio(part: Array, whole: Array, otherwise: Array) -> Array:
-    used = np.abs(whole) > 0
-    return np.clip(np.where(used, part / np.where(used, whole, 1), otherwise), 0, 1)
-
-
-def _parameters(
-    relaxation: Relaxation, box: int, above: Array, handed: list[Array], weights: list[list[Array]]
-) -> tuple[Array, ...]:
-    """Parameters under which a row that arrives with ``above`` hands on what the program does."""
-    if isinstance(relaxation, ReluRelaxation):
-        return (_ratio(handed[0], np.maximum(above, 0), _of(relaxation, "lower", box)),)
-    half = np.full(len(above), 0.5)
-    if isinstance(relaxation, ProductRelaxation):
-        return tuple(_ratio(w[0], w[0] + w[1], half) for w in weights)
-    assert isinstance(relaxation, ScalarRelaxation)
-    out: list[Array] = []
-    for i, side in enumerate(relaxation.sides):
-        first, rise, start = (
-            np.asarray(relaxation.kernels.numpy(getattr(side, f)))[box] for f in ("first", "rise", "start")
-        )
-        used = above > 0 if i == 0 else above < 0
-        slope = np.where(used, handed[0] / np.where(used, above, 1), first)
-        width = rise * relaxation.steps
-        place = (slope - first) / np.where(width != 0, width, 1)
-        out.append(np.clip(np.where(used & (width != 0), place, start), 0, 1))
-    return tuple(out) or (half, half)
-
-
-def _explicit(relaxation: Relaxation, box: int, parameters: tuple[Array, ...]) -> list[Array]:
-    """The explicit choice of one box that has these parameters, rounded as the bounder rounds them."""
-    k: Any = relaxation.kernels  # type: ignore[attr-defined]
-    dom = k.array(np.array([box]))
-    choice = relaxation.choose(dom, tuple(k.array(on_grid(p)[None]) for p in parameters))
-    return [
-        np.broadcast_to(np.asarray(k.numpy(v)), (1, len(parameters[0])))[0]
-        for v in relaxation.explicit(dom, choice)
-    ]
-
-
-def on_grid(values: Array) -> Array:
-    """Parameters as multiples of 1/128."""
-    return np.rint(values * SLOPE_STEPS) / SLOPE_STEPS
-
-
-def _slopes(
-    relaxation: Relaxation, box: int, parameters: tuple[Array, ...], above: Array
-) -> tuple[Array, ...]:
-    """Per operand the slope that a row which arrives with ``above`` uses under (rounded) parameters."""
-    choice = tuple(_explicit(relaxation, box, parameters))
-    operands = 2 if isinstance(relaxation, ProductRelaxation) else 1
-    pairs = [relaxation.slopes(choice, i) for i in range(operands)]
-    return tuple(np.where(above < 0, high, low) for low, high in pairs)
-
-
-def _chosen(
-    relaxation: Relaxation, box: int, parameters: tuple[Array, ...]
-) -> tuple[list[_Lines], list[_Lines]]:
-    """The two lines of every element under given parameters."""
-    choice = _explicit(relaxation, box, parameters)
-    whole = np.ones(len(parameters[0]), dtype=bool)
-    if isinstance(relaxation, ReluRelaxation):
-        slope, upper, offset = choice
-        return [_lines((slope,), np.zeros(len(slope)), whole)], [_lines((upper,), offset, whole)]
-    if isinstance(relaxation, ProductRelaxation):
-        px, py, pc, qx, qy, qc = choice[2:]
-        return [_lines((px, py), pc, whole)], [_lines((qx, qy), qc, whole)]
-    kl, ku, bl, bu = choice[2:]
-    return [_lines((kl,), bl, whole)], [_lines((ku,), bu, whole)]

@@ -10,7 +10,7 @@ interval ends: where an end attains the range, or touches a line (both ends: the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +25,21 @@ from bounds.relax.scalar import ScalarFunction
 
 # two numbers of the engine and of the tensors are one if they differ by less than one part in this many
 _SAME = 1 << 16
+# elements of a temporary: some of them fit the second-level cache
+_CACHED = 1 << 17
 
 
 @dataclass(slots=True)
 class Intervals:
-    """Intervals of a block of boxes: slot -> ``(centre, radius)``, ``D n``."""
+    """Intervals of a block of boxes.
+
+    Attributes:
+        at: slot -> ``(centre, radius)``, ``D n``.
+        bent: slot of a rectifier's operand -> ``(max(hi, 0), min(lo, 0))``.
+    """
 
     at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict[int, tuple[Tensor, Tensor]])
+    bent: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict[int, tuple[Tensor, Tensor]])
 
     def ends(self, slot: int) -> tuple[Tensor, Tensor]:
         """Lower and upper end."""
@@ -53,7 +61,7 @@ def intervals(plan: Plan, lo: Tensor, hi: Tensor, stop: int | None = None) -> In
             found.at[step.slot] = value if step.map.bias is None else value + step.map.bias, spread
         elif isinstance(step, ReluStep):
             made: Any = _ReluInterval.apply(*found.at[step.source])
-            found.at[step.slot] = made
+            found.bent[step.source], found.at[step.slot] = made[:2], made[2:]
         elif isinstance(step, ScalarStep):
             low, high = _range(plan, step.function, *found.ends(step.source))
             found.at[step.slot] = (low + high) * 0.5, (high - low) * 0.5
@@ -67,20 +75,83 @@ def _where_positive(x: Tensor, of: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(x, of, 0)
 
 
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Boxes (axis 0 of all) in blocks so small that temporaries stay in the cache.
+
+    On an image-sized layer an elementwise operation costs what its memory traffic does, and a training step
+    has dozens of them.
+    """
+    boxes = len(tensors[0])
+    most = max(t.numel() for t in tensors)
+    size = max(1, _CACHED * boxes // max(most, 1))
+    if most <= _CACHED:
+        yield tensors
+        return
+    for start in range(0, boxes, size):
+        yield tuple(t[start : start + size] for t in tensors)
+
+
+def relu_interval(centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Intervals through rectifiers, ``D n`` each.
+
+    Returns:
+        ``p = max(hi, 0)`` and ``q = min(lo, 0)`` of the operand, which :func:`relu_rows` makes its lines of;
+        centre and radius of the value.
+    """
+    p, q, middle, spread = (torch.empty_like(centre) for _ in range(4))
+    for c, r, high, low, m, s in _blocks(centre, radius, p, q, middle, spread):
+        torch.add(c, r, out=high).clamp_(min=0)
+        torch.sub(c, r, out=low)
+        above = low.clamp(min=0)
+        low.clamp_(max=0)
+        torch.lerp(above, high, 0.5, out=m)
+        torch.sub(high, m, out=s)
+    return p, q, middle, spread
+
+
+def relu_interval_gradient(
+    found: tuple[Tensor, ...], to_p: Tensor | None, to_q: Tensor | None, to_middle: Tensor, to_spread: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What centre and radius receive in :func:`relu_interval`, which had ``found`` this."""
+    to_centre, to_radius = torch.empty_like(found[0]), torch.empty_like(found[0])
+    with_rows = to_p is not None and to_q is not None
+    more = (to_p, to_q) if to_p is not None and to_q is not None else found[:2]
+    for p, q, m, s, gp, gq, gm, gs, tc, tr in _blocks(
+        *found, *more, to_middle, to_spread, to_centre, to_radius
+    ):
+        high, low = (gm + gs).mul_(0.5), (gm - gs).mul_(0.5)
+        if with_rows:
+            high += gp
+        high, low = _where_positive(high, p), _where_positive(low, m - s)
+        if with_rows:
+            low += _where_positive(gq, q.neg())
+        torch.add(high, low, out=tc)
+        torch.sub(high, low, out=tr)
+    return to_centre, to_radius
+
+
 class _ReluInterval(torch.autograd.Function):
-    """Intervals through rectifiers; by hand for speed (see :class:`_ThroughRelu`)."""
+    """:func:`relu_interval`, recorded."""
 
     @staticmethod
-    def forward(ctx: Any, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        high, low = (centre + radius).clamp_(min=0), (centre - radius).clamp_(min=0)
-        ctx.save_for_backward(high, low)
-        return (high + low).mul_(0.5), (high - low).mul_(0.5)
+    def forward(ctx: Any, centre: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
+        found = relu_interval(centre, radius)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*found)
+        return found
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (c, r), (high, low) = grads, ctx.saved_tensors
-        up, down = _where_positive(c + r, high), _where_positive(c - r, low)
-        return (up + down).mul_(0.5), (up - down).mul_(0.5)
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
+        found = ctx.saved_tensors
+        ends = [torch.zeros_like(found[0]) if g is None else g for g in grads[2:]]
+        return relu_interval_gradient(found, *_both(grads[0], grads[1], found[0]), *ends)
+
+
+def _both(to_p: Tensor | None, to_q: Tensor | None, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Zeros for one that is missing while the other is not."""
+    if to_p is None and to_q is None:
+        return None, None
+    return tuple(torch.zeros_like(like) if g is None else g for g in (to_p, to_q))  # type: ignore[return-value]
 
 
 def points(plan: Plan, x: Tensor) -> Tensor:
@@ -142,7 +213,7 @@ def backward(
             continue
         assert isinstance(step, ReluStep | ScalarStep)
         if isinstance(step, ReluStep):
-            made: Any = _ThroughRelu.apply(a, *found.at[step.source])
+            made: Any = _ThroughRelu.apply(a, *found.bent[step.source])
             a, drop = made
         else:
             a, drop = _through_scalar(plan, step.function, a, *found.ends(step.source))
@@ -162,8 +233,8 @@ def centre_and_radius(found: Intervals, rows: Mapping[int, Tensor], const: Tenso
     spread = torch.zeros_like(const)
     for slot, a in rows.items():
         centre, radius = found.at[slot]
-        const = const + (a @ centre[:, :, None])[:, :, 0]
-        spread = spread + (a.abs() @ radius[:, :, None])[:, :, 0]
+        const = const + dot(a, centre)
+        spread = spread + dot(a.abs(), radius)
     return const, spread
 
 
@@ -171,42 +242,81 @@ def _add(rows: dict[int, Tensor], slot: int, part: Tensor) -> None:
     rows[slot] = rows[slot] + part if slot in rows else part
 
 
-class _ThroughRelu(torch.autograd.Function):
-    """Rows through rectifiers, with the adaptive CROWN relaxation.
+def relu_rows(a: Tensor, p: Tensor, q: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Rows of ``z`` and constants ``D S`` from rows ``a: D S n`` of ``relu(z + bias)``, by the adaptive CROWN
+    relaxation, p and q being :func:`relu_interval`'s of ``z + bias``.
 
     By hand because recorded elementwise operations (selections above all) are most of a training step's time:
-    with ``p = max(hi, 0)``, ``q = min(lo, 0)`` and ``w = p - q`` the upper line has slope ``u = p / w`` and
-    intercept ``-q u``, the lower one slope 1 where ``p > -q``, else 0; stable elements come out right by
-    themselves. The gradient at a zero coefficient is the lower slope.
+    with ``w = p - q`` the upper line has slope ``u = p / w`` and intercept ``-q u``, the lower one slope 1
+    where ``p + q > 0``, else 0; stable elements come out right by themselves.
     """
+    out, drop = torch.empty_like(a), a.new_empty(a.shape[:2])
+    for rows, high, low, o, d in _blocks(a, p, q, out, drop):
+        upper = high / (high - low).clamp_(min=torch.finfo(a.dtype).tiny)
+        negative = rows.clamp(max=0)
+        lower = _where_positive(rows - negative, (high + low)[:, None])
+        torch.addcmul(lower, negative, upper[:, None], out=o)
+        torch.neg(dot(negative, upper.mul_(low)), out=d)
+    if bias is not None:
+        drop += out @ bias
+    return out, drop
+
+
+def relu_rows_gradient(
+    given: Tensor,
+    dropped: Tensor,
+    a: Tensor,
+    ends: tuple[Tensor, Tensor],
+    out: Tensor,
+    bias: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What rows, p, q and bias receive in :func:`relu_rows`, whose rows were ``out``.
+
+    The gradient at a zero coefficient is the lower slope. What both directions need is computed anew, in the
+    cache: cheaper than fetching it.
+    """
+    to_a, to_p, to_q = torch.empty_like(a), torch.empty_like(ends[0]), torch.empty_like(ends[1])
+    for rows, high, low, g, d, ta, tp, tq in _blocks(a, *ends, given, dropped, to_a, to_p, to_q):
+        width = (high - low).clamp_(min=torch.finfo(a.dtype).tiny)
+        upper, d = high / width, d[:, :, None]
+        opposite = rows.neg()
+        negative = opposite.clamp(min=0)  # less a sign, which the last lines put back
+        straight = g if bias is None else torch.addcmul(g, d, bias)
+        below = torch.addcmul(straight, d, low[:, None], value=-1)
+        slope = _sum_rows(negative * below).div_(width).div_(width)
+        direct = _sum_rows(negative.mul_(d)).mul_(upper)
+        lower = _where_positive(straight, (high + low)[:, None])
+        bent = below.mul_(upper[:, None]).sub_(lower)
+        torch.add(lower, _where_positive(bent, opposite), out=ta)
+        torch.mul(slope, low, out=tp)
+        torch.addcmul(direct, slope, high, value=-1, out=tq)
+    to_bias = None if bias is None else dropped.reshape(-1) @ out.reshape(-1, out.shape[2])
+    return to_a, to_p, to_q, to_bias
+
+
+class _ThroughRelu(torch.autograd.Function):
+    """:func:`relu_rows`, recorded."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        p, q = (centre + radius).clamp_(min=0), (centre - radius).clamp_(max=0)
-        width = (p - q).clamp_(min=torch.finfo(a.dtype).tiny)
-        upper = p / width
-        lower = (centre > 0).to(a.dtype)  # the same as p > -q
-        ctx.save_for_backward(a, p, q, width, upper, lower)
-        negative = a.clamp(max=0)
-        drop = (negative @ (upper * q)[:, :, None])[:, :, 0].neg_()
-        out = (a - negative).mul_(lower[:, None]).addcmul_(negative, upper[:, None])
+    def forward(ctx: Any, a: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        out, drop = relu_rows(a, p, q, None)
+        ctx.save_for_backward(a, p, q, out)
         return out, drop
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        (given, dropped), (a, p, q, width, upper, lower) = grads, ctx.saved_tensors
-        opposite = -a
-        negative = opposite.clamp(min=0)  # less a sign, which the last lines put back
-        below = torch.addcmul(given, dropped[:, :, None], q[:, None], value=-1)
-        by_upper = (negative * below).sum(1) if a.shape[1] > 1 else (negative * below)[:, 0]
-        direct = (dropped[:, None] @ negative)[:, 0].mul_(upper)
-        straight = given * lower[:, None]
-        bent = below.mul_(upper[:, None]).sub_(straight)
-        to_a = straight.add_(_where_positive(bent, opposite))
-        slope = by_upper.div_(width).div_(width)
-        to_hi = _where_positive(slope * q, p)
-        to_lo = _where_positive(direct.addcmul_(slope, p, value=-1), -q)
-        return to_a, to_hi + to_lo, to_hi - to_lo
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        a, p, q, out = ctx.saved_tensors
+        return relu_rows_gradient(grads[0], grads[1], a, (p, q), out, None)[:3]
+
+
+def dot(rows: Tensor, x: Tensor) -> Tensor:
+    """``D S``: rows ``D S n`` times one vector per box, ``D n``."""
+    return (rows * x[:, None]).sum(2)  # a batched product of so thin matrices takes several times as long
+
+
+def _sum_rows(rows: Tensor) -> Tensor:
+    """``D n``: over the rows of a box."""
+    return rows.sum(1) if rows.shape[1] > 1 else rows[:, 0]
 
 
 def _through_scalar(

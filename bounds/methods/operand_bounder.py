@@ -14,12 +14,15 @@ import numpy as np
 
 from bounds.graph import Array
 from bounds.methods.backward import minimiser
-from bounds.methods.improve import FRESH, WARM, Improved, improve
+from bounds.methods.edge_ascent import EdgeAscent, even_slopes
+from bounds.methods.edge_slopes import EdgeLayer, EdgeLines, EdgeSlopes, edge_lines, edge_steps, lines_of
+from bounds.methods.improve import FRESH, FRESH_EDGES, WARM, WARM_EDGES, Improved, improve
 from bounds.methods.inherit import inherit
 from bounds.methods.multipliers import multipliers_of
 from bounds.methods.objective import CompiledObjectives, objective_rows
 from bounds.methods.splits import Splits
 from bounds.methods.tape import Tape
+from bounds.plan import InputStep
 from bounds.relax.base import Choice
 from bounds.relax.relu import SLOPE_STEPS
 
@@ -38,6 +41,8 @@ class OperandBounds:
         beta: ``D K`` float32 multipliers.
         best: rows as they were found, for evidence and for choosing splits.
         tape: the subproblems' relaxations.
+        edges: upper lines with a slope for every edge that the rows use.
+        points: ``D d`` means of the rows' minimisers, where there are such lines.
     """
 
     lower: Array
@@ -47,6 +52,8 @@ class OperandBounds:
     beta: Array
     best: Improved
     tape: Tape
+    edges: EdgeSlopes
+    points: Array | None = None
 
 
 class OperandBounder:
@@ -61,12 +68,45 @@ class OperandBounder:
         self.anchor, self.objectives = anchor, objectives
         self.plan, self.kernels = anchor.plan, anchor.kernels
         self.operands = anchor.plan.operands
+        self.hull = False
+        self._known: dict[int, EdgeLayer] | None = None
+        self._elements: dict[int, Array] = {}
         for relaxation in anchor.relaxations:
             relaxation.prepare()
 
     @property
+    def _layers(self) -> dict[int, EdgeLayer]:
+        """By index of a rectifier what lines with a slope for every edge need; made on first use."""
+        if self._known is None:
+            steps = edge_steps(self.plan)
+            self._known = {i: EdgeLayer.of(self.anchor, s) for i, s in steps.items()}
+        return self._known
+
+    def use_hulls(self) -> bool:
+        """Gives elements of rectifiers that read the input through a dense map slopes for every edge, from
+        now on.
+
+        (Behind other layers intervals that were bounded backwards are worth more.) False if there are none.
+        """
+        for index, layer in self._layers.items():
+            if isinstance(self.plan.steps[self.plan.producer[layer.step.slot]], InputStep):
+                lo, hi = (self.kernels.numpy(v)[0] for v in self.anchor.relaxations[index].intervals[0])
+                self._elements[index] = np.flatnonzero((lo < 0) & (hi > 0))
+        self.hull = self.edges > 0
+        return self.hull
+
+    @property
+    def edges(self) -> int:
+        """How many slopes of edges a row has."""
+        return sum(len(e) * self._layers[i].step.dense.inner for i, e in self._elements.items())
+
+    @property
     def parameters(self) -> int:
         """A: how many parameters a row has."""
+        return self._plain + (self.edges if self.hull else 0)
+
+    @property
+    def _plain(self) -> int:
         steps = zip(self.anchor.relaxations, self.plan.nonlinear, strict=True)
         return sum(r.parameters * s.size for r, s in steps)
 
@@ -74,7 +114,12 @@ class OperandBounder:
         """``count A``: the anchor's own, to begin with."""
         k = self.kernels
         dom = k.array(np.zeros(count, dtype=np.int64))
-        return self._packed([r.initial(dom) for r in self.anchor.relaxations])
+        parts = [self._packed([r.initial(dom) for r in self.anchor.relaxations])]
+        if self.hull:
+            for index, element in self._elements.items():
+                even = even_slopes(self._layers[index], element).reshape(1, -1)
+                parts.append(np.repeat(even, count, axis=0))
+        return np.concatenate(parts, axis=1)
 
     def bound(
         self,
@@ -84,6 +129,7 @@ class OperandBounder:
         iterations: int,
         *,
         stored: bool = False,
+        edges: EdgeSlopes | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> OperandBounds:
         """Bounds objective row ``picks: D`` over each subproblem.
@@ -94,11 +140,20 @@ class OperandBounder:
             parameters: ``D A`` uint8 to begin with, or None for the anchor's own.
             iterations: steps of improvement.
             stored: parameters must end as a certificate holds them.
+            edges: upper lines with a slope for every edge, by subproblem, instead of those in ``parameters``.
             should_stop: polled inside.
         """
-        k = self.kernels
+        k, pace = self.kernels, FRESH if parameters is None else WARM
+        if self.hull:
+            pace = FRESH_EDGES if parameters is None else WARM_EDGES
         tape = inherit(self.anchor, splits)
         tape.should_stop = should_stop
+        if self.hull and parameters is None:
+            parameters = self.first_parameters(len(splits))
+        ascent = self._ascent(tape, parameters, edges)
+        if ascent is not None:
+            tape.edges = ascent.lines
+            tape.magnitude = tape.magnitude | {v.slot: v.layer.reach for v in ascent.lines.values()}
         dom = k.array(np.arange(len(splits)))
         start = None if parameters is None else self._choices(tape, dom, parameters)
         if start is not None and stored and k.precision.dtype != np.dtype(np.float32):
@@ -118,7 +173,8 @@ class OperandBounder:
             final=False,
             start=start,
             multipliers=multipliers,
-            pace=FRESH if parameters is None else WARM,
+            pace=pace,
+            edges=ascent,
             done=lambda lower: bool(k.numpy(lower > 0).all()),
         )
         beta = np.zeros(splits.operand.shape, dtype=np.float32)
@@ -130,11 +186,56 @@ class OperandBounder:
             lower,
             np.asarray(k.numpy(best.pad)),
             np.asarray(k.numpy(minimiser(tape, best.a, dom))),
-            self._packed(best.choices),
+            self._with_edges(self._packed(best.choices), parameters, ascent),
             beta,
             best,
             tape,
+            EdgeSlopes.none() if ascent is None else ascent.slopes(),
+            None if ascent is None else ascent.point,
         )
+
+    def _ascent(self, tape: Tape, parameters: Array | None, edges: EdgeSlopes | None) -> EdgeAscent | None:
+        """The lines to begin with; None without any."""
+        if edges is not None:
+            return EdgeAscent(self.anchor, lines_of(self.anchor, self._layers, edges)) if len(edges) else None
+        if not self.hull or parameters is None:
+            return None
+        found: dict[int, EdgeLines] = {}
+        for index, (row, place, at) in self._places(tape).items():
+            t = parameters[row[:, None], at]
+            element = self._elements[index][place]
+            found[index] = edge_lines(self.anchor, self._layers[index], row, element, t)
+        return EdgeAscent(self.anchor, found)
+
+    def _places(self, tape: Tape) -> dict[int, tuple[Array, Array, Array]]:
+        """By index of a step the subproblem of every line, its place among the step's elements that may have
+        one, and its columns in the parameters (``P``, ``P``, ``P n``)."""
+        out: dict[int, tuple[Array, Array, Array]] = {}
+        start = self._plain
+        for index, element in self._elements.items():
+            lo, hi = (np.asarray(self.kernels.numpy(v)) for v in tape.relaxations[index].intervals[0])
+            row, place = np.nonzero(((lo < 0) & (hi > 0))[:, element])
+            n = self._layers[index].step.dense.inner
+            out[index] = row, place, start + place[:, None] * n + np.arange(n)
+            start += len(element) * n
+        return {i: v for i, v in out.items() if len(v[0])}
+
+    def _with_edges(self, packed: Array, given: Array | None, ascent: EdgeAscent | None) -> Array:
+        """Packed parameters and the slopes of edges that were found, beside those that were given."""
+        if not self.hull or given is None or given.shape[1] == packed.shape[1]:
+            return packed
+        out = np.concatenate([packed, given[:, self._plain :]], axis=1)
+        for index, held in ({} if ascent is None else ascent.lines).items():
+            n, element = held.layer.step.dense.inner, self._elements.get(index)
+            if element is not None:
+                start = self._plain
+                for i, other in self._elements.items():
+                    if i == index:
+                        break
+                    start += len(other) * self._layers[i].step.dense.inner
+                place = np.searchsorted(element, held.element)
+                out[held.row[:, None], start + place[:, None] * n + np.arange(n)] = held.t
+        return out
 
     def _scales(self, tape: Tape, dom: Any, multipliers: Any, start: list[Choice] | None, run: Any) -> Any:
         """``P``: the mean magnitude of the row's coefficients in each multiplier's slot."""

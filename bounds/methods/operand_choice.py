@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bounds.graph import Array
+from bounds.methods.edge_slopes import edge_losses
 from bounds.methods.improve import row_points
 from bounds.methods.multipliers import multipliers_of
 from bounds.methods.objective import CompiledObjectives, objective_rows
@@ -57,12 +58,14 @@ class OperandChoice:
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """``C`` elements that may be split: row, index of the operand, element in its slot, point."""
+    """``C`` elements that may be split: row, index of the operand, element in its slot, point, and what its
+    lines cost the row."""
 
     row: Array
     operand: Array
     element: Array
     point: Array
+    loss: Array
 
     def __len__(self) -> int:
         return len(self.row)
@@ -103,6 +106,7 @@ class _Chooser:
         self.splits = splits.take(index)
         self.splits.beta = found.beta[index]
         dom = self.k.array(index)
+        self.points = None if found.points is None else self.k.array(found.points[index])
         self.choices = [tuple(self.k.take(c, dom) for c in choice) for choice in found.best.choices]
         self.record: list[Any] = [None] * len(self.choices)
 
@@ -117,9 +121,14 @@ class _Chooser:
         candidates = self._candidates(self._losses(), max(count, most))
         if not len(candidates):
             return chosen
-        lower, beta = self._tried(candidates)
+        if self.points is None:
+            lower, beta = self._tried(candidates)
+        else:  # a child bounded with its parent's lines shows nothing
+            lower = np.full((2, len(candidates)), -np.inf)
+            beta = np.zeros((2, len(candidates)), dtype=np.float32)
         small, large = np.minimum(lower.min(axis=0), 0), np.minimum(lower.max(axis=0), 0)
-        order = np.lexsort((-(small + _BETTER * large), candidates.row))
+        score = -(small + _BETTER * large) if self.points is None else -candidates.loss
+        order = np.lexsort((score, candidates.row))
         row = candidates.row[order]
         rank = np.arange(len(row)) - np.searchsorted(row, row)
         order, at = order[rank < most], (row[rank < most], rank[rank < most])
@@ -136,7 +145,7 @@ class _Chooser:
         multipliers = multipliers_of(self.tape, self.splits, dom)
         a = rows(self.choices, self.record, multipliers)[1]
         steps = len(self.plan.steps)
-        values = row_points(self.tape, dom, steps, self.choices, a, self.record, multipliers)
+        values = row_points(self.tape, dom, steps, self.choices, a, self.record, multipliers, self.points)
         losses: dict[int, tuple[int, Array]] = {}
         for i, operand in enumerate(self.operands):
             arrived, relaxation = self.record[operand.index], self.tape.relaxations[operand.index]
@@ -144,6 +153,9 @@ class _Chooser:
                 continue
             at = tuple(values[s] for s in self.plan.nonlinear[operand.index].sources)
             loss = k.numpy(relaxation.losses(arrived, dom, self.choices[operand.index], at))
+            lines = self.tape.edges.get(operand.index)
+            if lines is not None:
+                loss = k.numpy(edge_losses(self.tape, lines, arrived, loss, (at[0], values[lines.slot]), dom))
             ends = (k.numpy(k.take(v, dom)) for v in relaxation.intervals[operand.position])
             loss = np.where(_splittable(relaxation, *ends) & (loss > 0), loss, 0)
             stands, held = losses.get(operand.slot, (i, 0))
@@ -154,13 +166,14 @@ class _Chooser:
         """The elements with the largest losses of each row."""
         nothing = np.zeros(0, dtype=np.int64)
         if not losses:
-            return _Candidates(nothing, nothing, nothing, nothing)
+            return _Candidates(nothing, nothing, nothing, nothing, nothing)
         table = np.concatenate([loss for _, loss in losses.values()], axis=1)
         count = min(count, table.shape[1])
         top = np.argpartition(-table, count - 1, axis=1)[:, :count].ravel()
         row = np.repeat(np.arange(len(table)), count)
         keep = table[row, top] > 0
         row, top = row[keep], top[keep]
+        lost = table[row, top]
         starts = np.cumsum([0, *(loss.shape[1] for _, loss in losses.values())])
         which = np.searchsorted(starts, top, side="right") - 1
         operand = np.array([stands for stands, _ in losses.values()])[which]
@@ -171,7 +184,7 @@ class _Chooser:
             lo, hi = self._interval(self.operands[i], row[mine], element[mine])
             point[mine] = _points(self.plan.nonlinear[self.operands[i].index], lo, hi)
             inside[mine] = (point[mine] > lo) & (point[mine] < hi)
-        return _Candidates(row[inside], operand[inside], element[inside], point[inside])
+        return _Candidates(row[inside], operand[inside], element[inside], point[inside], lost[inside])
 
     def _interval(self, operand: Operand, row: Array, element: Array) -> tuple[Array, Array]:
         k, at = self.k, (self.k.array(self.index[row]), self.k.array(element))

@@ -13,6 +13,7 @@ from bounds.relax.base import Relaxation
 from bounds.relax.relu import ReluRelaxation
 
 if TYPE_CHECKING:
+    from bounds.methods.edge_slopes import EdgeLines
     from bounds.methods.row_choices import RowChoices
 
 
@@ -39,6 +40,8 @@ class Tape:
         columns: the inputs that forms have columns for (int64; none without a forward pass).
         ball: where given, every point of interest lies in this ball as well as in its box.
         rows: parameters of rows of intermediate bounds, where they were improved and are to be kept.
+        edges: by index of a rectifier upper lines with a slope for every edge, of some elements on some
+            boxes.
         should_stop: polled at every step of a backward pass, which then raises :class:`Stopped`.
     """
 
@@ -58,6 +61,7 @@ class Tape:
     known_reaches: dict[int, Any] = field(default_factory=dict[int, Any])
     ball: BoundBall | None = None
     rows: RowChoices | None = None
+    edges: dict[int, EdgeLines] = field(default_factory=dict[int, "EdgeLines"])
     should_stop: Callable[[], bool] = lambda: False
 
     @property

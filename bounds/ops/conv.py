@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, TypeAlias
@@ -13,10 +14,9 @@ from bounds.kernels.base import Kernels
 from bounds.ops.base import AffineMap, sign_of
 from bounds.ops.linear import DenseMap
 
-# below this many entries one dense product beats patch gathering (and its rows are free), unless more than
-# this many of them per tap are zeros for each that is none
-DENSE_LIMIT = 4_000_000
-_DENSE_WASTE = 2
+# a convolution becomes a matrix below so many entries, and up to the limit where at most so many of them are
+# zeros for each that is none (libraries' convolutions are as fast as products, and do not multiply by these)
+_DENSE_SMALL, DENSE_LIMIT, _DENSE_WASTE = 1 << 16, 4_000_000, 2
 
 _Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of an image, half-open."""
@@ -75,6 +75,13 @@ class ConvGeometry:
         return out
 
     @property
+    def readers(self) -> int:
+        """How many places of a feature map read one place of the image, at most."""
+        # along an axis: kernel positions i whose i * dilation leave one remainder when divided by the stride
+        axes = zip(self.kernel, self.strides, self.dilations, strict=True)
+        return math.prod(-(-k // (s // math.gcd(s, d))) for k, s, d in axes)
+
+    @property
     def padded(self) -> tuple[int, int]:
         """Height and width after padding (never less than the last tap needs)."""
         top, left, bottom, right = self.pads
@@ -92,8 +99,7 @@ class ConvMap(AffineMap):
         features = g.n * g.o * g.p * g.q
         super().__init__(kernels, (features if flip else image,), image if flip else features)
         self.geometry, self.flip = g, flip
-        taps = g.kernel[0] * g.kernel[1]
-        self.terms = taps * max(g.c, g.o) // g.groups + 1
+        self.terms = max(g.kernel[0] * g.kernel[1] * g.c, g.readers * g.o) // g.groups + 1
         self.weight = self.constant(kernels.conv_weight(weight, g))
         self.weight_abs = kernels.array(kernels.conv_weight(np.abs(weight), g))
         self.signs = sign_of(weight)
@@ -195,7 +201,7 @@ def fits_dense(node: Node, graph: Graph) -> bool:
     # a weight is used once at every place of the smaller side
     places = min(int(np.prod(shape[2:])) for shape in (node.shape, source.shape))
     products = int(np.prod(weight)) * node.shape[0] * places
-    return entries <= min(DENSE_LIMIT, _DENSE_WASTE * int(np.prod(weight[2:])) * products)
+    return entries <= min(DENSE_LIMIT, max(_DENSE_SMALL, _DENSE_WASTE * products))
 
 
 def as_dense(node: Node, kernels: Kernels, exact_map: AffineMap) -> AffineMap:

@@ -219,7 +219,7 @@ def test_a_full_disk_ends_no_job_wrongly(tmp_path: Path) -> None:
         store, artifacts = store_at(disk)
         model = upload(store, artifacts, absolute())
         with supervising((store, artifacts)):
-            with full(disk), pytest.raises(StoreUnreachable, match="full|room"):
+            with full(disk), pytest.raises(StoreUnreachable, match=r"full|room"):
                 for _ in range(1000):
                     store.submit(request(model, HOLDS, queue="nobody's"))
             names = [store.submit(request(model, HOLDS))[0].id for _ in range(3)]

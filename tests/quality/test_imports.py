@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCH_AT_TOP = {
     "bounds/kernels/torch.py",
     "bounds/io/torch_module.py",
+    "bounds/methods/chain.py",
     "bounds/methods/differentiable.py",
     "bounds/methods/nominal.py",
     "bounds/methods/torch_graph.py",

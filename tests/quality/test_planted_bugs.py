@@ -36,7 +36,7 @@ from bounds.methods import backward, objective, rule
 from bounds.methods.bounder import BounderOptions, BoxBounder
 from bounds.methods.objective import bound_objectives, compile_objectives
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding
-from bounds.ops import base
+from bounds.ops import base, conv
 from bounds.ops.conv import ConvGeometry
 from bounds.ops.linear import DenseMap
 from bounds.ops.structure import TakeMap
@@ -386,7 +386,7 @@ def _underflow_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def _kernel_mirrored(patch: pytest.MonkeyPatch) -> None:
-    honest = ConvGeometry.taps
+    honest, pairs = ConvGeometry.taps, conv._pairs
 
     def taps(self: Any) -> Any:
         found = honest(self)
@@ -394,6 +394,8 @@ def _kernel_mirrored(patch: pytest.MonkeyPatch) -> None:
         return [(i, j, *slices) for (i, j, *_), slices in zip(found, where, strict=True)]
 
     patch.setattr(ConvGeometry, "taps", taps)
+    # those that become matrices
+    patch.setattr(conv, "_pairs", lambda g, tap, axis: pairs(g, g.kernel[axis] - 1 - tap, axis))
 
 
 DEFECTS: dict[str, tuple[Patch, tuple[str, ...]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from bounds.errors import ModelUnsupported
 from bounds.expression import Expr
 from bounds.graph import Graph, GraphBuilder, Op
-from bounds.methods.differentiable import TrainableNetwork
+from bounds.methods.differentiable import Head, TrainableNetwork
 from bounds.numerics import FLOAT32, FLOAT64
 from training.robust.activations import ScalarActivation
 
@@ -56,6 +57,8 @@ class BoundedNetwork:
 
     def held(self, x: Tensor) -> Tensor:
         """Logits with the normalisation statistics of the last :meth:`clean` (for points of attacks)."""
+        if not self._norms:
+            return self.module(x)
         return self.bounds.evaluate(x.flatten(1))
 
     def refresh(self) -> None:
@@ -64,9 +67,8 @@ class BoundedNetwork:
 
     def margins(self, lo: Tensor, hi: Tensor, y: Tensor, classes: int) -> Tensor:
         """``B classes``: interval bounds of ``f_y - f_j`` with the last layer merged; 0 at y."""
-        return self.bounds.interval_bounds(
-            lo.flatten(1), hi.flatten(1), margin_rows(y, classes, lo), merge=True
-        )
+        middle, radius = differences(self.bounds.head(lo.flatten(1), hi.flatten(1)), y, classes)
+        return -middle - radius
 
     def linear_margins(self, lo: Tensor, hi: Tensor, y: Tensor, classes: int) -> Tensor:
         """The same by a backward pass over interval bounds."""
@@ -87,6 +89,24 @@ def margin_rows(y: Tensor, classes: int, like: Tensor) -> Tensor:
     """``B classes classes``: rows ``e_y - e_j``, zero for ``j = y``."""
     eye = torch.eye(classes, dtype=like.dtype, device=like.device)
     return eye[y][:, None, :] - eye
+
+
+@functools.lru_cache(maxsize=8)
+def _all_pairs(classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``classes^2 classes``: row ``y classes + j`` is ``e_j - e_y``; a constant."""
+    eye = torch.eye(classes, dtype=dtype, device=device)
+    return (eye - eye[:, None, :]).reshape(-1, classes)
+
+
+def differences(head: Head, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """``B classes`` twice: centre and radius of ``f_j - f_y`` by intervals."""
+    rows = _all_pairs(classes, head.dtype, y.device)
+    if classes > len(y):
+        return head.parts(rows.reshape(classes, classes, classes)[y])
+    # rows of all pairs, shared by the batch, are fewer than rows per example
+    own = y[:, None] * classes + torch.arange(classes, device=y.device)
+    middle, radius = head.shared(rows)
+    return middle.gather(1, own), radius.gather(1, own)
 
 
 def _affine(part: Any, x: Tensor | None) -> tuple[Tensor, Tensor]:

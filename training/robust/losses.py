@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bounds.methods import nominal
-from bounds.methods.differentiable import LastLayer
+from bounds.methods.differentiable import Head
 from bounds.plan import NonlinearStep
 from training.attack import attack_linf
 from training.config import LossConfig
-from training.robust.bounded import BoundedNetwork
+from training.robust.bounded import BoundedNetwork, differences
 
 _TIGHT: Final = 0.5  # ratios below this are pushed up (Shi et al. 2021)
 
@@ -105,13 +105,11 @@ def _fused(
     lo, hi = lo.flatten(1), hi.flatten(1)
     one = functional.one_hot(y, classes).to(lo.dtype)
 
-    eye = torch.eye(classes, dtype=lo.dtype, device=lo.device)
-
-    def rows(last: LastLayer) -> tuple[Tensor, Tensor]:
+    def rows(last: Head) -> tuple[Tensor, Tensor]:
         if merge:
-            middle, spread = last.parts(eye - one[:, None, :])  # e_j - e_y
+            middle, spread = differences(last, y, classes)
         else:
-            centre, radius = last.parts(eye.expand(len(lo), -1, -1))
+            centre, radius = last.shared(torch.eye(classes, dtype=lo.dtype, device=lo.device))
             middle = centre - (centre * one).sum(1, keepdim=True)
             spread = radius + (radius * one).sum(1, keepdim=True)
         below, above = middle - spread, middle + spread

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 
 from verifier.check.arithmetic import ETA32, LARGEST_SUM, TOO_MANY, Arithmetic, float_above
+from verifier.check.edges import Lines, Stated, base_of, line, take_over
 from verifier.check.forms import Forms
 from verifier.check.network import Array, Chain, Dense, Kind, Network, Take
-from verifier.check.nonlinear import Context, Curve, Product, Rectifier, Relaxed
+from verifier.check.nonlinear import SLOPE_UNIT, Context, Curve, Product, Rectifier, Relaxed
 from verifier.check.regions import NOTHING, Given, Limits, Multipliers, Regions, Sharp
 from verifier.check.rounding import model_error
 from verifier.check.state import (
@@ -371,10 +373,12 @@ class Bounder:
         choice: Choices | None,
         regions: Regions | None = None,
         multipliers: Multipliers | None = None,
+        edges: Mapping[int, Lines] = MappingProxyType({}),
     ) -> Array:
         """Lower bounds (R,) of packed rows over their boxes, or over the regions inside of them.
 
-        ``choice`` (R lines) is the rows'; without one they take the boxes' own.
+        ``choice`` (R lines) is the rows'; without one they take the boxes' own. ``edges``: lines of
+        rectifiers with a slope for every edge, by node.
         """
         to = self.arithmetic
         if multipliers is not None:
@@ -390,10 +394,40 @@ class Bounder:
             elif self.network.nodes[i].kind is Kind.AFFINE:
                 self._through_affine(state, rows, i, a)
             else:
+                if i in edges:
+                    a, part = take_over(to, state, rows, edges[i], a)
+                    self._add_part(state, rows, edges[i].base, part)
                 self._through_nonlinear(state, rows, i, a, choice, regions)
         found = self._concretise(state, rows, regions)
         lost = np.asarray(found != found, bool)  # a NaN proves nothing
         return np.where(lost if multipliers is None else lost | multipliers.lost, -np.inf, found)
+
+    def edges(self, state: State, box: Array, stated: Stated | None) -> dict[int, Lines]:
+        """The lines that a certificate states for rows over boxes ``box`` (R,), by rectifier node."""
+        found: dict[int, Lines] = {}
+        if stated is None:
+            return found
+        for i in self.network.of(Kind.RELU):
+            first, node = self.layout.start[i], self.network.nodes[i]
+            mine = np.flatnonzero((stated.neuron >= first) & (stated.neuron < first + node.size))
+            base = base_of(self.network, i)
+            if not mine.size or base is None:
+                continue
+            row, element = stated.row[mine], stated.neuron[mine] - first
+            units = node.operands[0], box[row], element, -1
+            z = self._unit_rows(state, units)
+            for k in range(node.operands[0], base, -1):
+                a = z.parts.pop(k, None)
+                if a is not None:
+                    self._through_affine(state, z, k, a)
+            width = self.network.nodes[base].size
+            if base not in z.parts:  # a constant
+                z.parts[base] = np.zeros((len(row), width), self.arithmetic.dtype)
+            t = stated.slopes[stated.start[mine][:, None] + np.arange(width)] / SLOPE_UNIT
+            found[i] = Lines(
+                base, row, element, *line(self.arithmetic, state, base, z, self.arithmetic.array(t))
+            )
+        return found
 
     def direct(self, state: State, rows: Rows, regions: Regions | None = None) -> Array:
         """Lower bounds (R,) of packed rows by the intervals of what they read."""

@@ -262,7 +262,10 @@ class Search:
                 slope=self._full(self.reals.sub(jet.d, (k, k)), cells.low),
                 curve=self._full(jet.c, cells.low),
             )
-            return np.maximum(best, self._bound(other, *ends))
+            apart = Jet(self.jets.apart(cells.low, cells.high), jet.d, None)
+            alone = self._full(self._less(apart, cells.element, (cells.low, cells.high)), cells.low)[0]
+            # a NaN is nothing that is known
+            return np.fmax(np.maximum(best, self._bound(other, *ends)), alone)
 
     def _bound(self, cells: Cells, left: End, right: End) -> Array:
         r = self.reals

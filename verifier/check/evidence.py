@@ -10,11 +10,12 @@ import numpy as np
 
 from verifier.check.arithmetic import Arithmetic, float_above
 from verifier.check.bounds import Bounder
+from verifier.check.edges import Stated, among, read_stated
 from verifier.check.network import Array, Kind, Network
 from verifier.check.nonlinear import SLOPE_UNIT
 from verifier.check.reader import Certificate, reject
 from verifier.check.regions import Given, Sharp, limits_of
-from verifier.check.state import Choices, Marks, Rows, State
+from verifier.check.state import Choices, Layout, Marks, Rows, State
 from verifier.check.tree import Tree
 from verifier.spec.model import Case, Row
 from verifier.verdict import Semantics
@@ -111,6 +112,7 @@ def prove(
     order = np.argsort(arrays["ev_box"], kind="stable")  # what hangs on one box is proved with it
     exactly = arrays["ev_exact"][order] == 1
     step = _boxes_at_once(network, tree, forward=certificate.forward)
+    stated = read_stated(Layout(network), arrays)
     for exact in (False, True):
         evidence = order[exactly == exact]
         of = arrays["ev_box"][evidence]
@@ -122,7 +124,7 @@ def prove(
             which = boxes[k : k + step]
             mine = evidence[slice(*np.searchsorted(of, [which[0], which[-1] + 1]))]
             with np.errstate(all="ignore"):
-                Block(bounder, arrays, cases, tree, which).prove(mine)
+                Block(bounder, arrays, cases, tree, which, stated).prove(mine)
             if progress is not None:
                 progress(min(k + step, len(boxes)), len(boxes))
 
@@ -143,9 +145,10 @@ class Block:
         cases: Sequence[Case],
         tree: Tree,
         which: Array,
+        stated: Stated | None = None,
     ) -> None:
         self.bounder, self.arrays, self.cases, self.tree = bounder, arrays, cases, tree
-        self.which = which
+        self.which, self.stated = which, stated
         nodes = arrays["box_node"][which]
         low, high, _ = self._boxes(nodes)
         choice, marks = _box_choices(bounder, arrays, which)
@@ -198,11 +201,9 @@ class Block:
         packed = property_rows(bounder, rows, box, state.mag)
         direct = np.where(multiplied, -np.inf, bounder.direct(state, packed, regions))
         lines = Choices(a["ev_slopes"][evidence], a["ev_lines"][evidence], a["ev_mixes"][evidence])
-        return (
-            rows,
-            np.maximum(bounder.minimum(state, packed, lines, regions, multipliers), direct),
-            regions.empty,
-        )
+        edges = bounder.edges(state, box, self.stated and among(self.stated, evidence))
+        found = bounder.minimum(state, packed, lines, regions, multipliers, edges)
+        return rows, np.maximum(found, direct), regions.empty
 
     def _rows(self, evidence: Array, case: Array) -> Iterator[Row]:
         disjunct, row = (self.arrays[name][evidence].tolist() for name in ("ev_disjunct", "ev_row"))

@@ -151,15 +151,47 @@ class Jets:
         """On intervals."""
         return self._run((lo, hi), second=True, point=False)
 
-    def _run(self, x: Interval, *, second: bool, point: bool) -> Jet:
+    def apart(self, lo: Array, hi: Array) -> Interval:
+        """Values on intervals, the only staircase taken at either of its two neighbouring values there.
+
+        An interval between both would forget that nothing lies in between. Where the function has several
+        staircases, or this one takes more values, the least and largest number say that nothing is known.
+        """
+        steps = [i for i, step in enumerate(self.function) if step.fn in STAIRS]
+        if len(steps) != 1:
+            return np.full(lo.shape, -_INF, lo.dtype), np.full(lo.shape, _INF, lo.dtype)
+        (at,) = steps
+        below, above = self._trace((lo, hi), second=False, point=False)[at].v
+        ends = [
+            self._trace((lo, hi), second=False, point=False, held=(at, (v, v)))[-1].v for v in (below, above)
+        ]
+        known = (above - below <= 1).astype(bool)
+        return (
+            np.where(known, np.minimum(ends[0][0], ends[1][0]), -_INF),
+            np.where(known, np.maximum(ends[0][1], ends[1][1]), _INF),
+        )
+
+    def _trace(
+        self, x: Interval, *, second: bool, point: bool, held: tuple[int, Interval] | None = None
+    ) -> list[Jet]:
+        """What every step gives; ``held``: the values of one step (flat there)."""
         one, nought = self.identity
         found: list[Jet] = [Jet(x, one, nought if second else None)]
-        jump: Array = np.asarray(False)
         with np.errstate(all="ignore"):
-            for step in self.function[1:]:
+            for i, step in enumerate(self.function[1:], 1):
+                if held is not None and held[0] == i:
+                    found.append(Jet(held[1], *self.flat))
+                    continue
                 jet = self._step(step, [found[a] for a in step.args], point=point)
                 self.reals.finite(jet.v)
                 found.append(jet)
+        return found
+
+    def _run(self, x: Interval, *, second: bool, point: bool) -> Jet:
+        found = self._trace(x, second=second, point=point)
+        jump: Array = np.asarray(False)
+        with np.errstate(all="ignore"):
+            for step, jet in zip(self.function[1:], found[1:], strict=True):
                 if point and (step.fn in ROUNDED or step.fn in ("zero", "where")):
                     jump = jump | (jet.d[0] == -_INF)
         last = found[-1]

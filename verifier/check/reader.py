@@ -17,11 +17,12 @@ from bounds.errors import BadInput, CertificateInvalid, CertificateRejected, Lim
 from verifier.check.network import Array
 from verifier.verdict import Semantics, Status
 
-FORMAT, VERSION, OLDER = "surebound-certificate", 4, (2, 3)
+FORMAT, VERSION, OLDER = "surebound-certificate", 5, (2, 3, 4)
 MAX_JSON = 1 << 28
 MAX_BYTES = 1 << 33  # of all arrays together, decompressed
 ARRAYS: Mapping[str, tuple[str, str]] = {
-    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes, W whole
+    # name -> element type, shape: T nodes, E evidence, B boxes, G multipliers, H rows of boxes, U lines with
+    # a slope for every edge, V of these slopes, W whole
     # numbers; N neurons,
     # S lines of scalar elements, P planes of products; n, s, p: bytes of bits of neurons, scalar elements
     # and operands of products
@@ -52,6 +53,9 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
     "beta_ev": ("<i4", "G"),
     "beta_operand": ("<i4", "G"),
     "beta": ("<f8", "G"),
+    "edge_ev": ("<i4", "U"),
+    "edge_neuron": ("<i4", "U"),
+    "edge_slopes": ("|u1", "V"),
     "whole_case": ("<i4", "W"),
     "whole_input": ("<i4", "W"),
 }
@@ -59,6 +63,7 @@ ARRAYS: Mapping[str, tuple[str, str]] = {
 SINCE: Mapping[str, int] = {
     **{n: 3 for n in ARRAYS if n == "ev_box" or n.startswith(("row_", "beta"))},
     **{n: 4 for n in ARRAYS if n.startswith("whole_")},
+    **{n: 5 for n in ARRAYS if n.startswith("edge_")},
 }
 _KEYS = {
     "format": str, "version": int, "verdict": str, "semantics": str, "models": list, "property": dict,

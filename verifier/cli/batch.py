@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bounds.errors import BadInput
+from bounds.threads import cores
 from verifier.cli.codes import Exit
 from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, make_options, query_options, write_text
 
@@ -79,12 +79,6 @@ def batch(
         values["memory"] = max(int(free_memory() * SHARE) // count, LEAST)
     with Pool(count) as pool:
         return Batch(instances, done, outputs, values).run(pool)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def check_outputs(outputs: Outputs, listing: Path, *, resume: bool) -> None:

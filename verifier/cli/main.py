@@ -20,6 +20,7 @@ from typing import Any, Final
 import click
 
 from bounds.errors import SureboundError
+from bounds.threads import VARIABLE, threads
 from verifier.cli.codes import THREADS, Exit
 
 DEFAULT_COMMAND: Final = "run"
@@ -121,6 +122,7 @@ cli = _Commands(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script; never returns."""
+    os.environ.setdefault(VARIABLE, str(threads()))
     for variable in THREADS:  # the search's products are small: more threads cost time and win none
         os.environ.setdefault(variable, "1")
     args = list(sys.argv[1:] if argv is None else argv)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from bounds.errors import SureboundError
+from bounds.threads import VARIABLE
 from verifier.cli.codes import THREADS
 
 COMMAND: Final = (sys.executable, "-m", "verifier.cli.worker")
@@ -90,7 +91,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             # parallelism comes from one instance per core; threads inside would fight over the same cores
-            env={**os.environ, **dict.fromkeys(THREADS, "1")},
+            env={**os.environ, **dict.fromkeys((VARIABLE, *THREADS), "1")},
             # away from the terminal's process group: ^C is for the parent, which then stops the workers
             start_new_session=True,
         )

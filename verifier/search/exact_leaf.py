@@ -17,9 +17,11 @@ import numpy as np
 from bounds.domain import Objectives
 from bounds.graph import Array
 from bounds.methods.bounder import BoxBounder
-from bounds.methods.linear_program import Guidance, NodeProgram, Row, on_grid
+from bounds.methods.edge_slopes import EdgeSlopes
+from bounds.methods.linear_program import Guidance, NodeProgram, Row
 from bounds.methods.operand_bounder import OperandBounder, OperandBounds
 from bounds.methods.parameters import Parameters, stored_parameters
+from bounds.methods.program_lines import on_grid
 from bounds.methods.row_choices import Followed
 from bounds.methods.rule import relax_boxes
 from bounds.methods.splits import Splits
@@ -30,6 +32,9 @@ from bounds.relax.relu import SLOPE_STEPS
 _MOST_ROWS, _FEW_ROWS = 4000, 200
 # steps of ascent from what a program says (it is the optimum but for the slopes' rounding)
 _POLISH = 4
+# what float64 costs in units of float32, and passes that a subproblem takes, its candidates included: the
+# intermediate bounds are computed again when splitting what is close has cost as much
+_FINE_COST, _PASSES = 4.0, 150.0
 # float64 bounds that are not tried: those of blocks of which so many in a row did not help
 _IN_VAIN = 64
 
@@ -42,11 +47,13 @@ class Proof:
         index: ``E`` positions in the block.
         splits: ``E``, with multipliers; also of operands that were not split (their point is minus infinity).
         parameters: ``E``, as a certificate holds them.
+        edges: by position among the ``E`` upper lines with a slope for every edge.
     """
 
     index: Array
     splits: Splits
     parameters: Parameters
+    edges: EdgeSlopes
 
     @staticmethod
     def of(bounder: OperandBounder, found: OperandBounds, splits: Splits, rows: Array, index: Array) -> Proof:
@@ -55,7 +62,7 @@ class Proof:
         chosen = [tuple(k.take(p, k.array(rows)) for p in c) for c in found.best.choices]
         held = splits.take(rows)
         held.beta = found.beta[rows]
-        return Proof(index, held, stored_parameters(found.tape, chosen, len(rows)))
+        return Proof(index, held, stored_parameters(found.tape, chosen, len(rows)), found.edges.take(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Leaves:
         closed, known: ``D'`` bool; whether the program has a solution.
         points: ``D' d`` where the others' rows are least, as far as the program knows.
         operand, at: ``D'`` where to split the others: an operand whose lines are not exact there (or -1).
+        value: ``D'`` the programs' optima, which prove nothing.
     """
 
     proofs: list[Proof]
@@ -75,6 +83,7 @@ class Leaves:
     points: Array
     operand: Array
     at: Array
+    value: Array
 
 
 @dataclass(slots=True)
@@ -98,9 +107,25 @@ class ExactLeaves:
     _fine: OperandBounder | None = None
     _program: NodeProgram | None = None
     _vain: int = 0
+    _close: int = 0
 
     def __post_init__(self) -> None:
         self.rows = NodeProgram.rows_of(self.bounder.plan)
+
+    @property
+    def _due(self) -> bool:
+        """Whether a float64 bounder has earned its making."""
+        if self._fine is not None:
+            return True
+        price = _FINE_COST * self.bounder.anchor.refined_work
+        return self._close * _PASSES * self.bounder.plan.work >= price
+
+    @property
+    def program(self) -> NodeProgram:
+        """Made when it is first needed."""
+        if self._program is None:
+            self._program = NodeProgram(self.bounder.plan, self.bounder.anchor)
+        return self._program
 
     @property
     def usable(self) -> bool:
@@ -126,9 +151,13 @@ class ExactLeaves:
         index = np.flatnonzero(close)
         if not len(index) or self.fine is None or self._vain >= _IN_VAIN:
             return []
+        self._close += len(index)
+        if not self._due:
+            return []
         held = splits.take(index)
         held.beta = found.beta[index]
-        proofs = self._finely(held, picks[index], found.parameters[index], index, should_stop)
+        start = found.parameters[index], found.edges.take(index)
+        proofs = self._finely(held, picks[index], start, index, should_stop)
         self._vain = 0 if proofs else self._vain + len(index)
         return proofs
 
@@ -136,17 +165,23 @@ class ExactLeaves:
         self,
         splits: Splits,
         picks: Array,
-        parameters: Array,
+        start: tuple[Array, EdgeSlopes],
         index: Array,
         should_stop: Callable[[], bool],
     ) -> list[Proof]:
-        """Float64 bounds of listed subproblems: the proofs that they are."""
+        """Float64 bounds of listed subproblems, from parameters and lines: the proofs that they are."""
         if self.fine is None:
             return []
         if self._fine is None:
             self._fine = self.fine(should_stop)
         found = self._fine.bound(
-            splits, picks, parameters, _POLISH, stored=self.evidence, should_stop=should_stop
+            splits,
+            picks,
+            start[0],
+            _POLISH,
+            stored=self.evidence,
+            edges=start[1],
+            should_stop=should_stop,
         )
         rows = np.flatnonzero(self.proved(found, picks))
         self.settled += len(rows)
@@ -161,8 +196,6 @@ class ExactLeaves:
         should_stop: Callable[[], bool],
     ) -> Leaves:
         """Programs of the subproblems ``index: D'`` of a block."""
-        if self._program is None:
-            self._program = NodeProgram(self.bounder.plan)
         out = Leaves(
             [],
             np.zeros(len(index), dtype=bool),
@@ -170,22 +203,25 @@ class ExactLeaves:
             np.zeros((len(index), self.bounder.plan.input_size)),
             np.full(len(index), -1, dtype=np.int64),
             np.zeros(len(index), dtype=np.float32),
+            np.full(len(index), -np.inf),
         )
         said: dict[int, Guidance] = {}
         for i, one in enumerate(index.tolist()):
             if should_stop():
                 break
-            guide = self._program.solve(tape, one, self._row(int(picks[one])))
+            guide = self.program.solve(tape, one, self.row(int(picks[one])))
             if guide is not None:
                 said[i] = guide
-                out.known[i] = True
+                out.known[i], out.value[i] = True, guide.value
                 out.points[i], out.operand[i], out.at[i] = guide.point, guide.operand_to_split, guide.split_at
         if not said:
             return out
         at, guides = np.array(list(said)), list(said.values())
         mine, rows = splits.take(index[at]), picks[index[at]]
-        held, start = with_multipliers(mine, guides), np.stack([packed(g.parameters) for g in guides])
-        found = self.bounder.bound(held, rows, start, _POLISH, stored=self.evidence, should_stop=should_stop)
+        held, (start, edges) = with_multipliers(mine, guides), _begin(guides)
+        found = self.bounder.bound(
+            held, rows, start, _POLISH, stored=self.evidence, edges=edges, should_stop=should_stop
+        )
         done = self.proved(found, rows)
         if done.any():
             proved = np.flatnonzero(done)
@@ -199,24 +235,30 @@ class ExactLeaves:
             some = [guides[i] for i in again]
             if rounded:
                 some = [self._rounded(tape, int(index[at[i]]), int(rows[i]), guides[i]) for i in again]
-            start = np.stack([packed(g.parameters) for g in some])
             held = with_multipliers(mine.take(again), some)
-            proofs = self._finely(held, rows[again], start, index[at[again]], should_stop)
+            proofs = self._finely(held, rows[again], _begin(some), index[at[again]], should_stop)
             out.proofs.extend(proofs)
             for proof in proofs:
                 done |= np.isin(index[at], proof.index)
         out.closed[at[done]] = True
         return out
 
-    def _row(self, pick: int) -> Row:
+    def row(self, pick: int) -> Row:
+        """An objective's row, for a program."""
         o = self.objectives
         return Row(o.c[pick], o.g[pick], float(o.d[pick]))
 
     def _rounded(self, tape: Tape, box: int, pick: int, said: Guidance) -> Guidance:
         """The best multipliers for slopes that are multiples of 1/128."""
-        assert self._program is not None
         fixed = [tuple(on_grid(p) for p in held) for held in said.parameters]
-        return self._program.solve(tape, box, self._row(pick), fixed) or said
+        found = self.program.solve(tape, box, self.row(pick), fixed, said.edges)
+        return said if found is None else replace(found, edges=said.edges)
+
+
+def _begin(said: list[Guidance]) -> tuple[Array, EdgeSlopes]:
+    """Parameters and lines of rows to begin with."""
+    lines = [(i, n, t) for i, g in enumerate(said) for n, t in sorted(g.edges, key=lambda e: e[0])]
+    return np.stack([packed(g.parameters) for g in said]), EdgeSlopes.of(lines)
 
 
 def packed(parameters: list[tuple[Array, ...]]) -> Array:

@@ -18,7 +18,7 @@ from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
 from verifier.search.outcome import Left, Outcome, Watch
-from verifier.search.pace import CHEAP, effort_after_root
+from verifier.search.pace import CHEAP, effort_after_root, hulls_apply, hulls_help
 from verifier.search.settle import Settler
 from verifier.search.trace import Tracer
 from verifier.verdict import UnknownReason
@@ -26,6 +26,8 @@ from verifier.verdict import UnknownReason
 # multiply-adds of one block: large enough to hide the interpreter, small enough for a prompt stop
 _BLOCK_WORK = 6e8
 _BLOCK_MOST = 512
+# share of the restarts of descent that comes before the root is bounded
+_EARLY = 0.5
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Search:
         next_id: hands out node ids across cases.
         whole: ``d`` bool, inputs that are whole numbers (:mod:`verifier.search.whole`); None: none are.
         watch: called with (bounded, open, closed fraction, worst bound) after every block.
+        usual: what an earlier box of the same network came to; None: the root decides.
     """
 
     settler: Settler
@@ -48,6 +51,7 @@ class Search:
     next_id: int
     watch: Watch | None = None
     whole: Array | None = None
+    usual: Effort | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def run(self, lo: Array, hi: Array, root: int, begun: Left | None = None) -> Outcome:
@@ -73,7 +77,7 @@ class Search:
             return out
         left = out.left = Left([frontier])
         width, block = hi - lo, begun.block if begun else 1
-        effort = left.effort = begun.effort if begun else None
+        effort = left.effort = begun.effort if begun else self.usual
         left.block = block
         while len(frontier):
             out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
@@ -81,29 +85,21 @@ class Search:
                 break
             batch = frontier.pop(self.budget.allowed(block, out.bounded))
             try:
-                with self.budget.phase("bounding" if effort else "root bounds"):
-                    result, evidence = self.settler.bound(batch, self.budget.should_stop, effort)
+                result, evidence, share = self._bound(batch, effort, lo, hi)
             except Stopped:
                 frontier.push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
+                break
+            if out.sat is not None:
                 break
             first = effort is None
             left.root = result.tape if first else left.root
             out.bounded += len(batch)
             still = self._refute(batch, result, evidence)
             batch = batch.take(still)
-            if len(batch) and self.falsifier:
-                found = self.falsifier.leaves(batch, result.guesses[still], result.lower[still])
-                if first and found is None:
-                    found = self.falsifier.descend(lo, hi, result.guesses[0])
-                if found is not None:
-                    out.sat = found
-                    break
-            tape = None
-            if first and self.settler.splits_operands:
-                tape = operand_tape(result.tape, self.settler.fast.plan)
-            if len(batch) and tape is not None:
-                self._search_operands(batch, tape)
+            if len(batch) and self._falsify(batch, result, still, (lo, hi), share if first else 0.0):
+                break
+            if first and len(batch) and self._search_operands(batch, result.tape):
                 return self.finish()
             children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
@@ -118,6 +114,41 @@ class Search:
         out.worst = frontier.worst()
         return self.finish()
 
+    def _bound(
+        self, batch: Domains, effort: Effort | None, lo: Array, hi: Array
+    ) -> tuple[BoundResult, list[tuple[Array, Evidence]], float]:
+        """Bounds a block; a root of many inputs only after a cheap look at it and some descent.
+
+        Returns:
+            The result, evidence, and the share of descent's restarts that is left; or a violation, as the
+            outcome.
+        """
+        stop, phase = self.budget.should_stop, "bounding" if effort else "root bounds"
+        with self.budget.phase(phase):
+            look = None if effort else self.settler.cheaply(batch, stop)
+        if look is not None:
+            if bool((look[0].refuted | ~batch.open).all()):
+                return *look, 0.0
+            if self.falsifier is not None:
+                self.outcome.sat = self.falsifier.descend(lo, hi, look[0].guesses[0], _EARLY)
+            if self.outcome.sat is not None:
+                return *look, 0.0
+        with self.budget.phase(phase):
+            result, evidence = self.settler.bound(batch, stop, effort)
+        return result, evidence, 1.0 if look is None else 1.0 - _EARLY
+
+    def _falsify(
+        self, batch: Domains, result: BoundResult, still: Array, box: tuple[Array, Array], share: float
+    ) -> bool:
+        """Looks for a violation in open domains, and with a share of descent's restarts in the whole box."""
+        if self.falsifier is None:
+            return False
+        found = self.falsifier.leaves(batch, result.guesses[still], result.lower[still])
+        if share and found is None:
+            found = self.falsifier.descend(*box, result.guesses[0], share)
+        self.outcome.sat = found
+        return found is not None
+
     def finish(self) -> Outcome:
         """The outcome, when the search has come to its end."""
         out = self.outcome
@@ -125,17 +156,34 @@ class Search:
             out.reason = UnknownReason.PRECISION
         return out
 
-    def _search_operands(self, root: Domains, tape: Tape) -> None:
-        """Goes on by splitting operands of nonlinear steps; the tape is the root's."""
+    def _search_operands(self, root: Domains, tape: Tape | None) -> bool:
+        """Goes on by splitting operands of nonlinear steps, if that is better; the tape is the root's."""
+        tape = operand_tape(tape, self.settler.fast.plan)
+        if tape is None or self.settler.guide is not None:
+            return False
+        if not (self.settler.splits_operands or self._hulls_apply(tape, root)):
+            return False
         search = self.operands(tape, root)
+        if not (self.settler.splits_operands or search.bounder.hull):
+            return False
         search.run(root)
         self.settler.counts.float64 += search.leaves.settled
         self.next_id = search.next_id
+        return True
+
+    def _open_rows(self, root: Domains) -> Array:
+        return np.flatnonzero(root.open[0][self.settler.fast.objectives.group_of_row])
+
+    def _hulls_apply(self, tape: Tape, root: Domains) -> bool:
+        return hulls_apply(tape, len(self._open_rows(root)), self.settler.fast.varying)
 
     def operands(self, tape: Tape, root: Domains) -> OperandSearch:
         """The search that splits operands of nonlinear steps; the tape is the root's."""
         fast = self.settler.fast
         bounder = OperandBounder(tape, fast.compiled)
+        if self._hulls_apply(tape, root):
+            rows = self._open_rows(root)
+            hulls_help(bounder, rows, fast.objectives.group_of_row[rows], float(root.lb[0]))
         return OperandSearch(
             bounder,
             fast.objectives,

@@ -31,6 +31,8 @@ from verifier.verdict import UnknownReason
 # steps of improvement for the root's rows and for subproblems (of 10, 20, 40 and 80 steps, 40 closed most in
 # equal time on a rectifier network of 4x256; a sigmoid network of 6x200 does as well with 20)
 _ROOT_STEPS, _STEPS = 50, 40
+# the same where lines have slopes for every edge: many more parameters, but a child begins with its parent's
+_HULL_ROOT_STEPS, _HULL_STEPS = 100, 20
 # a subproblem whose bound rose by less than this share since its parent gets twice the steps, up to so many
 # times: splitting does not help where the optimisation is stuck
 _STALLED, _LEVELS = 0.05, 4
@@ -40,6 +42,8 @@ _CANDIDATES = 12
 _WANTED, _DEEPEST = 32, 4
 # multiply-adds of one block, and its largest size
 _BLOCK_WORK, _BLOCK_MOST = 4e9, 256
+# a slope of an edge costs as much as so many multiply-adds
+_EDGE_WORK = 40
 _FIELDS = ("id", "open", "lb", "volume", "pick", "parameters")
 
 
@@ -129,17 +133,10 @@ class OperandSearch:
             level = next(i for i, f in enumerate(levels) if len(f))
             batch = levels[level].pop(self.budget.allowed(max(1, block >> level), out.bounded))
             try:
-                before = batch.lb.copy()
-                found, still = self._bound(batch, level)
-                if level == _LEVELS - 1 and self.leaves.cheap:
-                    still = self._by_programs(batch, found, still)
-                sat = self._falsify(batch, found, still, lo, hi)
-                if sat is not None:
-                    out.sat = sat
+                found = self._step(batch, level, lo, hi)
+                if found is None:
                     break
-                children, stalled = self._split(batch, before, found, still)
-                if out.sat is not None:
-                    break
+                children, stalled = found
             except Stopped:
                 levels[level].push(batch)
                 out.reason = self.budget.exhausted(out.bounded, 0)
@@ -150,6 +147,24 @@ class OperandSearch:
             if self.watch:
                 self.watch(out.bounded, sum(map(len, levels)), out.closed, _worst(levels))
         out.worst = _worst(levels)
+
+    def _step(
+        self, batch: OperandDomains, level: int, lo: Array, hi: Array
+    ) -> tuple[OperandDomains, Array] | None:
+        """Bounds a block, refutes, tries to falsify and splits; None where a violation was found.
+
+        Returns:
+            The children, and which of them have parents whose bounds hardly rose.
+        """
+        before = batch.lb.copy()
+        found, still = self._bound(batch, level)
+        if level == _LEVELS - 1 and self.leaves.cheap:
+            still = self._by_programs(batch, found, still)
+        self.outcome.sat = self._falsify(batch, found, still, lo, hi)
+        if self.outcome.sat is not None:
+            return None
+        split = self._split(batch, before, found, still)
+        return split if self.outcome.sat is None else None
 
     def _roots(self, root: Domains) -> OperandDomains:
         """One copy of the root for each open group; a first copy of all of them is the anchor."""
@@ -167,7 +182,7 @@ class OperandSearch:
         count = len(groups)
         open_ = np.zeros((count, self.objectives.groups), dtype=bool)
         open_[np.arange(count), groups] = True
-        picks = self._picks(groups)
+        picks = self.picks(groups)
         return OperandDomains(
             np.array(ids),
             open_,
@@ -188,7 +203,7 @@ class OperandSearch:
             self.tracer.settled(first + np.flatnonzero([not left.any(), not right.any()]))
         return first
 
-    def _picks(self, groups: Array) -> Array:
+    def picks(self, groups: Array) -> Array:
         """The best row of each group on the whole box."""
         start: list[int] = self.objectives.start.tolist()
         rows = np.concatenate([np.arange(start[g], start[g + 1]) for g in groups.tolist()])
@@ -202,13 +217,14 @@ class OperandSearch:
     def _bound(self, batch: OperandDomains, level: int) -> tuple[OperandBounds, Array]:
         """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
         out = self.outcome
-        whole = batch.splits.depth == 0
+        whole, hull = batch.splits.depth == 0, self.bounder.hull
+        first, steps = (_HULL_ROOT_STEPS, _HULL_STEPS) if hull else (_ROOT_STEPS, _STEPS)
         with self.budget.phase("bounding"):
             found = self.bounder.bound(
                 batch.splits,
                 batch.pick,
                 None if whole else batch.parameters,
-                _ROOT_STEPS if whole else _STEPS << level,
+                first if whole else steps << level,
                 stored=self._stored,
                 should_stop=self.budget.should_stop,
             )
@@ -229,7 +245,7 @@ class OperandSearch:
             group = self.objectives.group_of_row[row]
             if self.tracer is not None and self._stored:
                 place = row - self.objectives.start[group]
-                how = (proof.parameters, proof.splits, self.anchor_node, self.bounder.anchor)
+                how = (proof.parameters, proof.splits, self.anchor_node, self.bounder.anchor, proof.edges)
                 self.tracer.refuted_splits(SplitEvidence(batch.id[done], group, place, *how))
             # the row says something of its own group only; should another be open, the ledger refuses
             batch.open[done, group] = False
@@ -341,7 +357,7 @@ class OperandSearch:
 
     def _block(self, last: int) -> int:
         """Size of the next block (deterministic: no clock)."""
-        work = self.bounder.plan.work * 3.0 * (_STEPS + self.candidates)
+        work = (self.bounder.plan.work + _EDGE_WORK * self.bounder.edges) * 3.0 * (_STEPS + self.candidates)
         return int(np.clip(_BLOCK_WORK / work, 1, min(_BLOCK_MOST, 4 * max(last, 1))))
 
 

@@ -69,6 +69,8 @@ def go_on(search: Search, part: Part, lo: Array, hi: Array) -> Outcome:
     except Stopped:
         search.outcome.reason = search.budget.exhausted(0, 0)
         return _unchanged(search, part)
+    root.open &= ~result.refuted
+    root.lb[:] = np.where(root.open, result.lower, np.inf).min(axis=1)
     tape = operand_tape(result.tape, search.settler.fast.plan)
     if tape is None:  # it was there when the checkpoint was made: another machine, or other options
         raise BadInput(f"input box {part.case} cannot be searched as the checkpoint did; {_AGAIN}")

@@ -152,6 +152,18 @@ class Settler:
             return self._with_points(domains, single, should_stop, effort)
         return self._bound(domains, should_stop, effort)
 
+    def cheaply(
+        self, domains: Domains, should_stop: Callable[[], bool]
+    ) -> tuple[BoundResult, list[tuple[Array, Evidence]]] | None:
+        """Many inputs: a first look at a block, as cheap as an evaluation; None where there is no such thing.
+
+        Bounding intermediate values backwards costs hundreds of passes, intervals cost one.
+        """
+        if self.guide is not None or self.fast.rule.forward:
+            return None
+        found = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop, _CHEAP)
+        return found, [] if found.evidence is None else [(np.arange(len(domains)), found.evidence)]
+
     def _with_points(
         self, domains: Domains, single: Array, should_stop: Callable[[], bool], effort: Effort
     ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
@@ -179,11 +191,6 @@ class Settler:
         self, domains: Domains, should_stop: Callable[[], bool], effort: Effort | None
     ) -> tuple[BoundResult, list[tuple[Array, Evidence]]]:
         first = self.guide or self.fast
-        if self.guide is None and not self.fast.rule.forward and effort is None:
-            # many inputs: bounding intermediate values backwards costs hundreds of passes, intervals cost one
-            cheap = self.fast.bound(domains.lo, domains.hi, domains.open, should_stop, _CHEAP)
-            if (cheap.refuted | ~domains.open).all():
-                return cheap, [] if cheap.evidence is None else [(np.arange(len(domains)), cheap.evidence)]
         result = first.bound(domains.lo, domains.hi, domains.open, should_stop, effort)
         steps = self._sharpening(result, domains) if effort is None else 0
         if steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from bounds.domain import Domains
 from bounds.graph import Array
 from bounds.methods.bounder import Evidence
+from bounds.methods.edge_slopes import EdgeSlopes
 from bounds.methods.parameters import Parameters, refined_elements, tape_parameters
 from bounds.methods.row_choices import RowChoices
 from bounds.methods.splits import Splits
@@ -28,6 +29,7 @@ class SplitEvidence:
         parameters: ``E``, of the rows.
         splits: ``E``, with the multipliers that were used.
         anchor_node, anchor: the node whose intermediate bounds were inherited, and its tape.
+        edges: by position among the ``E`` upper lines with a slope for every edge.
     """
 
     node: Array
@@ -37,6 +39,7 @@ class SplitEvidence:
     splits: Splits
     anchor_node: int
     anchor: Tape
+    edges: EdgeSlopes
 
 
 class Numbered(Protocol):
@@ -117,7 +120,10 @@ class MultiplierRecord:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRecord:
-    """Evidence of one block, by node; ``box`` is the node whose intermediate bounds it uses."""
+    """Evidence of one block, by node; ``box`` is the node whose intermediate bounds it uses.
+
+    The rows of ``edges`` are positions in the block.
+    """
 
     node: Array
     group: Array
@@ -127,6 +133,7 @@ class EvidenceRecord:
     boxes: BoxRecord
     box: Array
     multipliers: MultiplierRecord
+    edges: EdgeSlopes = field(default_factory=EdgeSlopes.none)
 
 
 def _packed(bits: Array) -> Array:
@@ -233,6 +240,7 @@ class TreeTracer:
                 _no_boxes() if known else _box_of(found.anchor_node, found.anchor),
                 np.full(count, found.anchor_node),
                 MultiplierRecord(index, splits.operand[index, column], splits.beta[index, column]),
+                found.edges,
             )
         )
 

@@ -193,3 +193,18 @@ def test_packed_files_are_unpacked_once(tmp_path: Path) -> None:
     with pytest.raises((OSError, EOFError)):
         unpacked(tmp_path / "b.gz", tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("b"))
+
+
+def test_an_instance_list_chooses_and_must_be_known(root: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "list.csv"
+    chosen.write_text("family,onnx,vnnlib\none,s.onnx,p.vnnlib\n")
+    assert bench(root, "--instances", str(chosen), "--peer", "p=cat {onnx}") == 0
+    assert [r["onnx"] for r in rows(root.parent)] == ["s.onnx"]
+    for text in ("family,onnx,vnnlib\none,x.onnx,p.vnnlib\n", "onnx,vnnlib\ns.onnx,p.vnnlib\n"):
+        chosen.write_text(text)
+        assert bench(root, "--instances", str(chosen), "--peer", "p=cat {onnx}") == 2
+
+
+def test_official_keeps_what_the_official_run_decided(root: Path) -> None:
+    assert bench(root, "--official", "--peer", "p=cat {onnx}") == 0
+    assert [r["onnx"] for r in rows(root.parent)] == ["u.onnx"]

@@ -20,6 +20,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small convolutions are worth a session here."""
     monkeypatch.setattr(library_conv, "_LEAST_CALL", 0)
     monkeypatch.setattr(library_conv, "_LEAST_EVER", 0)
+    monkeypatch.setattr(library_conv, "_LEAST_DEALT", 0)
 
 
 def ours() -> NumpyKernels:

@@ -19,6 +19,7 @@ Array = np.ndarray
 
 SIGMOID, ONE = call("sigmoid", X), const(1)
 HALF_AWAY = call("-", X, call("round", X))
+FLOOR = call("floor", X)
 NARROW = ("log", "sqrt", "acosh", "asin", "acos", "atanh", "tan")
 FUNCTIONS: dict[str, Function] = {
     **{name: call(name, X) for name in SMOOTH if name not in NARROW},
@@ -50,6 +51,7 @@ FUNCTIONS: dict[str, Function] = {
     "saw": HALF_AWAY,
     "quantised": call("*", call("min", call("round", call("*", X, const(8))), const(9)), const(0.125)),
     "many steps": call("/", call("floor", call("*", X, const(64))), const(64)),
+    "steps chosen": call("where", call("strict", call("-", const(-0.9), FLOOR)), call("neg", FLOOR), FLOOR),
     "where": call("where", call("strict", X), X, call("-", call("exp", X), ONE)),
     "jump": call("where", call("step", call("-", X, ONE)), power(X, 2), call("sin", X)),
 }  # fmt: skip

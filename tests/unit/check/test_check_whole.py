@@ -17,7 +17,7 @@ from bounds.errors import CertificateRejected
 from verifier import Options, verify
 from verifier.check.importer import combine
 from verifier.check.main import check
-from verifier.check.reader import read
+from verifier.check.reader import SINCE, VERSION, read
 from verifier.check.whole import first_rounding, roundings, whole_numbers
 from verifier.verdict import Status
 
@@ -62,12 +62,16 @@ def written(folder: Path, rounding: str = "Floor", low: str = "0.25", high: str 
     return model, spec, proof
 
 
-def changed(proof: Path, arrays: dict[str, Any], version: int = 4) -> Path:
+def changed(proof: Path, arrays: dict[str, Any], version: int = VERSION) -> Path:
     """The same certificate with other arrays (None: without)."""
     certificate = read(proof)
     with zipfile.ZipFile(proof) as archive:
         document = json.loads(archive.read("certificate.json")) | {"version": version}
-    held = {name: arrays.get(name, value) for name, value in certificate.arrays.items()}
+    held = {
+        name: arrays.get(name, value)
+        for name, value in certificate.arrays.items()
+        if SINCE.get(name, 0) <= version
+    }
     return nets.write(proof.with_name("changed"), document, {k: v for k, v in held.items() if v is not None})
 
 

@@ -17,10 +17,11 @@ from strategies import Box
 from bounds.graph import Array
 from bounds.io.onnx import load
 from bounds.methods import linear_program
-from bounds.methods.linear_program import NodeProgram, on_grid
+from bounds.methods.linear_program import NodeProgram
 from bounds.methods.linear_program import Row as Wanted
 from bounds.methods.objective import compile_objectives
 from bounds.methods.operand_bounder import OperandBounder
+from bounds.methods.program_lines import on_grid
 from bounds.methods.rule import Rule
 from bounds.methods.splits import Splits
 from bounds.numerics import FLOAT64

@@ -43,14 +43,3 @@ def test_a_convolutional_network_of_every_layer(layer: str, tmp_path: Path) -> N
     bound = sdp.lipschitz(file, effort=sdp.Effort(seconds=20))
     assert bound.lower <= proved.lipschitz
     assert bound.upper <= 1.0
-
-
-def test_networks_of_another_library() -> None:
-    torchlip = pytest.importorskip("deel.torchlip", reason="deel-torchlip is not installed")
-    from bounds.io.torch_module import from_torch
-
-    torch.manual_seed(0)
-    parts = (torchlip.SpectralLinear(16, 32), torchlip.GroupSort2(), torchlip.FrobeniusLinear(32, 1))
-    plain = torchlip.Sequential(*parts).eval().vanilla_export()
-    bound = sdp.lipschitz(from_torch(plain, torch.zeros(1, 16)))
-    assert bound.lower <= bound.upper <= 1.0001

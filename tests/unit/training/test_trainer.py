@@ -127,7 +127,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
 
 def test_running_out_of_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(*_: Any) -> Any:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return torch.empty(1 << 58)  # more than any machine has: the allocator's own error
 
     run = trainer.start(small(), tmp_path, arrays=blobs())
     monkeypatch.setattr(run.task, "loss", greedy)
@@ -135,6 +135,18 @@ def test_running_out_of_memory_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         SureboundError, match=r"out of memory in epoch 1 .*lower 'batch'.*there is no checkpoint"
     ):
         trainer.run_to_end(run)
+
+
+def test_a_network_too_large_for_memory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SureboundError, match=r"out of memory while building .*lower the widths"):
+        trainer.start(
+            small(
+                model={"kind": "plain", "activation": "relu", "hidden": [1 << 40]},
+                loss={"name": "ibp"},
+            ),
+            tmp_path,
+            arrays=blobs(),
+        )
 
 
 def test_a_crash_while_saving_leaves_the_old_checkpoint(
@@ -250,7 +262,7 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_image_folder(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install pillow")
     for split in ("train", "test"):
         for number, name in enumerate(("cat", "dog")):
             (tmp_path / split / name).mkdir(parents=True)
@@ -259,6 +271,10 @@ def test_an_image_folder(tmp_path: Path) -> None:
                 image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
     data = load(from_mapping({"data": {"source": "folder", "path": str(tmp_path)}}).data)
     assert (data.shape, data.train_y.tolist()) == ((3, 4, 4), [0, 0, 1, 1])
+    assert float(data.train_x[2, 0, 0, 0]) == np.float32(50 / 255)
+    image.fromarray(np.zeros((5, 4, 3), dtype=np.uint8)).save(tmp_path / "test" / "dog" / "odd.png")
+    with pytest.raises(BadInput, match="one size and mode"):
+        load(from_mapping({"data": {"source": "folder", "path": str(tmp_path)}}).data)
 
 
 def test_augmentation_moves_pixels_and_nothing_else() -> None:

@@ -123,10 +123,16 @@ class Falsifier:
             values[near] = np.fmin(values[near], self._fine.groups(self._fine.values(x[near])).min(axis=1))
         return values
 
-    def descend(self, lo: Array, hi: Array, guess: Array | None = None) -> Sat | None:
-        """Descent from random points of the root box, restarts spread over the disjuncts."""
+    def descend(self, lo: Array, hi: Array, guess: Array | None = None, share: float = 1.0) -> Sat | None:
+        """Descent from random points of the root box, restarts spread over the disjuncts.
+
+        Args:
+            lo, hi: ``d`` the box.
+            guess: ``d`` one more point to start from.
+            share: of the restarts.
+        """
         groups = self.descent.objectives.groups
-        count = max(self._restarts, min(groups, 2 * self._restarts))
+        count = max(2, int(share * max(self._restarts, min(groups, 2 * self._restarts))))
         x = lo + self.random.random((count, len(lo))) * (hi - lo)
         x[0] = (lo + hi) / 2
         if guess is not None:

@@ -16,6 +16,9 @@ from bounds.domain import Objectives
 from bounds.graph import Array
 from bounds.plan import AffineStep, InputStep, Plan, apply_nonlinear, evaluate, slopes_at
 
+# a point this far below zero (in units of the largest row) violates beyond doubt: others need not catch up
+_CLEAR = 2.0**-10
+
 
 class Descent:
     """Evaluates and improves points for one network and one set of objectives."""
@@ -120,7 +123,8 @@ class Descent:
             value = values[np.arange(len(x)), worst]
             better = value < best_value
             best[better], best_value[better] = x[better], value[better]
-            if t == steps or bool(np.all(best_value < 0)) or self.should_stop():
+            enough = np.all(best_value < 0) or np.any(best_value < -_CLEAR * np.abs(value).max())
+            if t == steps or enough or self.should_stop():
                 break
             x = np.clip(x - size * width * np.sign(self.gradient(x, worst)), lo, hi)
             if self.ball is not None:
