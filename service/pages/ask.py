@@ -29,6 +29,9 @@ from service.schemas import NewJobBody
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 _UPLOADS: Final = ("model_file", "vnnlib_file", "point_file", "data_file")
 _LATELY: Final = 6
+# bytes of a field that is no file: parts of a form are kept in memory, and larger texts come as files
+_TEXT: Final = 1 << 20
+_FIELDS: Final = 24
 
 
 @router.get("/", response_model=None)
@@ -78,6 +81,7 @@ def shown(
 ) -> Response:
     """The page with a draft in its form."""
     draft.once = secrets.token_hex(8)
+    draft.vnnlib, draft.point = (t if len(t.encode()) <= _TEXT else "" for t in (draft.vnnlib, draft.point))
     lately = here.store.page(caller.tenant, limit=_LATELY).items
     named = names(here, caller, lately)
     return page(
@@ -98,8 +102,8 @@ def shown(
 @router.post("/jobs", dependencies=[Depends(own_form)], response_model=None)
 async def ask(request: Request, here: Here, caller: PageWriter) -> Response:
     """Takes the form: files are kept, the job is submitted as through the API, its page is shown."""
-    limit = here.settings.max_property + 4096
-    async with request.form(max_files=8, max_fields=60, max_part_size=limit) as form:
+    # line ends grow on their way through a browser
+    async with request.form(max_files=len(_UPLOADS), max_fields=_FIELDS, max_part_size=2 * _TEXT) as form:
         return await anyio.to_thread.run_sync(_asked, request, here, caller, form)
 
 
