@@ -302,7 +302,7 @@ def accuracy(sweeps: Sequence[tuple[str, Job]]) -> Chart | None:
 
 
 def _ceiling(job: Job) -> list[tuple[float, float]]:
-    """What accuracy without any change cannot exceed: samples that are proved to be wrong count against it."""
+    """What accuracy without any change cannot exceed: samples that are proved wrong count against it."""
     wrong = job.result.get("clean_wrong")
     return [(0.0, 1.0 - float(wrong))] if isinstance(wrong, int | float) else []
 
