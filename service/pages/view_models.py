@@ -295,10 +295,16 @@ def accuracy(sweeps: Sequence[tuple[str, Job]]) -> Chart | None:
         series.append(svg.Series(name, [*start, *points], i + 1, "right"))
         if len(sweeps) == 1:
             most = [(float(r["value"]), float(r["upper"])) for r in good if "upper" in r and r["value"] > 0]
-            series.append(svg.Series("At most", [*start, *most], 3, "left"))
+            series.append(svg.Series("At most", [*_ceiling(job), *most], 3, "left"))
     title = "Certified accuracy by radius"
     axes = svg.Axes(title, f"radius ({', '.join(sorted(norms))})", "accuracy", y_from=0, y_to=1, percent=True)
     return svg.lines("accuracy", series, axes)
+
+
+def _ceiling(job: Job) -> list[tuple[float, float]]:
+    """What accuracy without any change cannot exceed: samples that are proved wrong count against it."""
+    wrong = job.result.get("clean_wrong")
+    return [(0.0, 1.0 - float(wrong))] if isinstance(wrong, int | float) else []
 
 
 def downloads(job: Job) -> tuple[Download, ...]:
