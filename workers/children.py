@@ -159,6 +159,7 @@ class Pool:
     def __init__(self, cwd: Path, limits: PoolLimits | None = None) -> None:
         self.cwd, self.limits = cwd, limits or PoolLimits()
         self._idle: list[Child] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     def take(self, tenant: str, digest: str) -> Child:
@@ -176,7 +177,8 @@ class Pool:
     def put(self, child: Child) -> None:
         """Hands a child back that has answered everything."""
         child.idle_since = time.monotonic()
-        if not child.alive or child.resident > self.limits.resident:
+        # after closing nobody would end it
+        if self._closed or not child.alive or child.resident > self.limits.resident:
             child.kill()
             return
         with self._lock:
@@ -204,6 +206,7 @@ class Pool:
     def close(self) -> None:
         """Ends every idle child."""
         with self._lock:
+            self._closed = True
             children, self._idle = self._idle, []
         for child in children:
             child.kill()
