@@ -236,9 +236,10 @@ def _is_plain(kind: str, attributes: dict[str, Any], weight: Any, g: ConvGeometr
     counts = _counts(image == huge, g, adjoint=adjoint)
     ones = _counts(image != huge, g, adjoint=adjoint)
     small = counts == 0
-    return found.shape[2:] == ones.shape[2:] and bool(
-        (np.broadcast_to(found == ones, found.shape) | ~small).all()
-    )
+    # where every result sees a huge entry the probe says nothing
+    if found.shape[2:] != ones.shape[2:] or not small.any():
+        return False
+    return bool((np.broadcast_to(found == ones, found.shape) | ~small).all())
 
 
 def _counts(marked: Any, g: ConvGeometry, *, adjoint: bool) -> Any:

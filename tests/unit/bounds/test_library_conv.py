@@ -139,3 +139,12 @@ def test_small_calls_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     library = LibraryConvolutions()
     assert library.conv(x, ours().conv_weight(weight, g), g) is None
     assert not library._held
+
+
+def test_a_probe_that_says_nothing_is_no_proof() -> None:
+    """Where every result sees a huge entry, a transform would pass as well."""
+    weight = np.ones((2, 2, 3, 3), dtype=np.float32)
+    params = {"weight": weight, "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "groups": 1}
+    g = ConvGeometry((1, 2, 3, 3), (1, 2, 1, 1), params)
+    taps = ours().conv_weight(weight, g)
+    assert LibraryConvolutions().conv(np.ones((4, 18), dtype=np.float32), taps, g) is None
