@@ -189,14 +189,15 @@ class _Run:
 
     def _kept(self, problem: Problem) -> TreeTracer | None:
         """The proof so far, where one is kept."""
-        part = None if self.state is None else self.state.kept
-        if self.state is not None and part is not None and (self.certificate or self.state.dealt):
-            part.check(problem.graph)
-            self.first, self.told.forward = part.first, part.forward
-            self.whole = part.whole()
-            return part.tracer()
-        self.first = max(len(problem.cases), 1)
-        return TreeTracer() if self.certificate else None
+        if self.state is None:
+            self.first = max(len(problem.cases), 1)
+            return TreeTracer() if self.certificate else None
+        part = self.state.kept
+        if part is None or not (self.certificate or self.state.dealt):
+            return None
+        part.check(problem.graph)
+        self.first, self.told.forward, self.whole = part.first, part.forward, part.whole()
+        return part.tracer()
 
     def _waiting(self, plan: Sequence[tuple[int, Part | None]]) -> float:
         """The worst known bound of cases whose turn did not come; minus infinity where one has none."""

@@ -168,11 +168,25 @@ def test_swapped_parts_are_refused(parts: Parts, tmp_path: Path) -> None:
 def test_a_shard_concludes_nothing(parts: Parts, tmp_path: Path) -> None:
     shard = deal(checkpoint.load(parts.whole), 2)[0]
     checkpoint.save(tmp_path / "s", shard.state)
-    with pytest.raises(BadInput, match="one shard of a search"):
-        verify(parts.model, parts.property, resume=tmp_path / "s", certificate=tmp_path / "c")
-    report = verify(parts.model, parts.property, resume=tmp_path / "s")
+    report = verify(parts.model, parts.property, resume=tmp_path / "s", certificate=tmp_path / "c")
     assert (report.status, report.reason) == (Status.UNKNOWN, UnknownReason.PART)
+    assert not (tmp_path / "c").exists()
     assert deal(checkpoint.load(parts.ends[0]), 2) == []
+
+
+def test_a_shard_proves_a_violation_by_itself(examples: Path, tmp_path: Path) -> None:
+    model, spec = examples / "models/pendulum.onnx", examples / "properties/pendulum_limit_sat.vnnlib"
+    whole, proof, found = tmp_path / "whole", tmp_path / "p.sbcert", list[Status]()
+    begun = verify(
+        model, spec, options=Options(max_domains=9, attack=False), checkpoint=whole, certificate=proof
+    )
+    assert begun.status is Status.UNKNOWN
+    for i, shard in enumerate(deal(checkpoint.load(whole), 2)):
+        checkpoint.save(tmp_path / f"{i}", shard.state)
+        report = verify(model, spec, resume=tmp_path / f"{i}", certificate=proof)
+        found.append(report.status)
+    assert Status.SAT in found
+    assert check(proof, {"": model}, spec).verdict == "sat"
 
 
 def test_only_shards_of_this_dealing_are_joined(parts: Parts, tmp_path: Path) -> None:
