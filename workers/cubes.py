@@ -34,6 +34,7 @@ from workers.task import CHECKPOINT, END, WHOLE
 
 Announce = Callable[[str, str], None]
 SPLIT_AFTER_S = 5.0  # of searching alone, before a job is dealt out
+MOST_WORKERS = 16  # that a job is dealt out to without having been asked
 PER_WORKER = 4  # shards for each worker that was asked for: they differ in size
 
 
@@ -47,7 +48,7 @@ class Group:
 
 def may_share(job: Job) -> bool:
     """Whether a job is dealt out without having been asked to: a search of which nothing else was said."""
-    return job.kind is Kind.VERIFY and "shards" not in job.request.get("options", {})
+    return job.kind is Kind.VERIFY and job.request.get("options", {}).get("shards") is None
 
 
 def nobody(job: str, queue: str) -> None:
