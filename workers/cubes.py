@@ -47,8 +47,12 @@ class Group:
 
 
 def may_share(job: Job) -> bool:
-    """Whether a job is dealt out without having been asked to: a search of which nothing else was said."""
-    return job.kind is Kind.VERIFY and job.request.get("options", {}).get("shards") is None
+    """Whether a job is dealt out without having been asked to: a search of which nothing else was said.
+
+    A limit on subproblems is there to be repeated, which several workers cannot.
+    """
+    asked = job.request.get("options", {}).get("shards")
+    return job.kind is Kind.VERIFY and asked is None and job.budget.max_domains is None
 
 
 def nobody(job: str, queue: str) -> None:

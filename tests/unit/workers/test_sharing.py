@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,4 @@ def test_what_may_be_dealt_out_unasked(kind: Kind, options: Mapping[str, Any], *
     request = {"options": dict(options)}
     job = Job("j", "t", kind, State.RUNNING, request, Budget(1, 64), "short", 0, 1, 3, 1, 0.0)
     assert may_share(job) is expected
+    assert not may_share(replace(job, budget=Budget(1, 64, 1000)))  # one that is to be repeatable
