@@ -33,7 +33,7 @@ from workers.jobs.store import JobStore
 from workers.task import CHECKPOINT, END, WHOLE
 
 Announce = Callable[[str, str], None]
-SPLIT_AFTER_S = 5.0  # of searching alone, before a job is dealt out
+SPLIT_AFTER_S = 2.0  # of searching alone, before a job is dealt out
 MOST_WORKERS = 16  # that a job is dealt out to without having been asked
 PER_WORKER = 4  # shards for each worker that was asked for: they differ in size
 

@@ -60,7 +60,7 @@ class RunnerLimits:
     grace_s: float = 30.0
     store_s: float = 600.0
     alone_s: float = cubes.SPLIT_AFTER_S
-    offer_s: float = 2.0
+    offer_s: float = 1.0
 
 
 @dataclass(slots=True)
