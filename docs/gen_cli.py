@@ -43,6 +43,15 @@ again, so a report of such a run says where it began, and it writes no certifica
 
 `--max-domains` with a seed repeats a run bit for bit; a time limit does not.
 
+## After a small change
+
+`--earlier OLD.sbcert` takes the certificate of a proof for a similar network (before fine-tuning, pruning
+or quantisation) or a similar property, with as many input boxes and the same nonlinear nodes: its tree is
+split again unseen, its leaves are bounded with its slopes and multipliers, and only what that leaves open is
+searched. That is 1.4 to 2.6 times as fast as beginning anew while weights differ by up to a percent
+(`scripts/bench earlier`). Of a `sat` certificate the violating input is tried first. Nothing is believed: the
+result is a proof like any other, with a certificate of its own.
+
 ## What goes where
 
 Standard output carries the answer: its first line is the verdict, and after `sat` the assignment

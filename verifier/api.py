@@ -30,6 +30,8 @@ from verifier.search.case_table import tabulate
 from verifier.search.checkpoint import Part, State
 from verifier.search.checkpoint import load as load_checkpoint
 from verifier.search.clock import Clock
+from verifier.search.earlier import Earlier
+from verifier.search.earlier import load as load_earlier
 from verifier.search.falsify.falsifier import Confirm, Falsifier
 from verifier.search.keeper import LASTING, Keeper
 from verifier.search.loop import Outcome, Search
@@ -70,6 +72,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     picture: bool = False,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
+    earlier: str | Path | None = None,
 ) -> Report:
     """Decides whether a network can violate a property.
 
@@ -83,6 +86,8 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
         picture: whether the report gets what a picture of the run needs.
         checkpoint: where to leave what is open, now and then and when the run ends undecided.
         resume: a checkpoint to go on from; such a run writes no certificate.
+        earlier: the certificate of an earlier run on a similar network or property, whose splits, slopes and
+            multipliers, or whose counterexample, are tried first. It decides nothing.
 
     Returns:
         The report; ``report.status`` is the verdict.
@@ -101,6 +106,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     budget = Budget(options.timeout, options.max_domains, None, cancel, phase=clock.phase)
     run = _Run(options, budget, clock, certificate, progress, picture=picture, checkpoint=checkpoint)
     run.state = None if resume is None else load_checkpoint(resume)
+    run.earlier, run.hint = (None, None) if earlier is None else load_earlier(earlier)
     prop = property if isinstance(property, Property) else load_property(property, open_inputs=True)
     models = load_models(model, prop)
     problem = make_problem(prop, models, options.semantics)
@@ -132,6 +138,8 @@ class _Run:
     picture: bool
     checkpoint: str | Path | None = None
     state: State | None = None
+    earlier: Earlier | None = None
+    hint: Array | None = None
     keeper: Keeper | None = None
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
     usual: Effort | None = None
@@ -240,6 +248,14 @@ class _Run:
     def _remark(self, problem: Problem) -> None:
         """Notes on the query as such."""
         notes, told = self.told.notes, self.told
+        if self.earlier is not None and not self.earlier.fits(problem.graph, len(problem.cases)):
+            notes.append(
+                "the earlier proof is about other input boxes or nonlinear nodes; it is of no use here"
+            )
+            self.earlier = None
+        if self.hint is not None and len(self.hint) != problem.graph.input_size:
+            notes.append("the earlier counterexample has another number of inputs; it is of no use here")
+            self.hint = None
         told.wanted_certificate = self.certificate is not None
         if all(c.empty for c in problem.property.cases):
             notes.append("the input set is empty, so nothing can violate the property")
@@ -358,6 +374,8 @@ class _Run:
             self._watcher(total, share),
             whole if whole.any() else None,
             self.usual,
+            self.earlier,
+            self.hint,
         )
         return self._search(search, case, index, part, (lo, hi), share)
 
