@@ -39,7 +39,8 @@ The first Ctrl-C or SIGTERM ends a run with the best bound so far, as a time lim
 `--checkpoint FILE` it also leaves what is open (every minute, too, and at any undecided end), and
 `--resume FILE` goes on from there: the same network, property and semantics, or it is an error that
 names the difference. A damaged file is an error. What a checkpoint says was closed is not proved
-again, so a report of such a run says where it began, and it writes no certificate.
+again, so a report of such a run says where it began. A run with `--certificate` leaves its evidence
+in the checkpoint as well; with `--certificate` again, the run that goes on writes the whole proof.
 
 `--max-domains` with a seed repeats a run bit for bit; a time limit does not.
 

@@ -51,6 +51,10 @@ RULES: Final[tuple[_Rule, ...]] = (
         lambda f: f"more time: {f.closed:.0%} is closed after {f.seconds:.0f} s",
     ),
     (
+        lambda f: f.reason is UnknownReason.PART,
+        lambda _: "the other parts: all of them together decide",
+    ),
+    (
         lambda f: f.reason is UnknownReason.MEMORY,
         lambda _: "more memory (--memory): the open subproblems filled what was allowed",
     ),

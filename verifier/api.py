@@ -10,7 +10,6 @@ import numpy as np
 
 from bounds.ball import Ball
 from bounds.domain import Objectives
-from bounds.errors import BadInput
 from bounds.expression import Fn
 from bounds.graph import UNMODELLED, Array, Graph
 from bounds.io.compare import compare_with_onnxruntime
@@ -22,6 +21,7 @@ from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
 from verifier.problem import Network, Problem, float64_box, load_models, make_problem
+from verifier.proof_part import TORN, ProofPart
 from verifier.query import Engine, Options
 from verifier.report.model import Report, Sample
 from verifier.report.progress import Progress
@@ -42,7 +42,7 @@ from verifier.search.outcome import Watch as SearchWatch
 from verifier.search.pace import CHEAP
 from verifier.search.record import Recorder
 from verifier.search.region import hardest, root_facts
-from verifier.search.resume import check_query, go_on, query_of
+from verifier.search.resume import check_certificate, check_query, go_on, query_of
 from verifier.search.settle import Guide, Settled, Settler, varying_inputs
 from verifier.search.trace import Tracers, TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
@@ -85,7 +85,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
         cancel: polled; true ends the run with reason ``CANCELLED``.
         picture: whether the report gets what a picture of the run needs.
         checkpoint: where to leave what is open, now and then and when the run ends undecided.
-        resume: a checkpoint to go on from; such a run writes no certificate.
+        resume: a checkpoint to go on from; it holds evidence for a certificate if its run wanted one.
         earlier: the certificate of an earlier run on a similar network or property, whose splits, slopes and
             multipliers, or whose counterexample, are tried first. It decides nothing.
 
@@ -97,16 +97,13 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     """
     keep_pages()
     options = options or Options()
-    if resume is not None and certificate is not None:
-        raise BadInput(
-            "--certificate does not go with --resume: a checkpoint holds no evidence of what was closed "
-            "before it; run again without --resume to get a certificate"
-        )
     clock = Clock("load")
     budget = Budget(options.timeout, options.max_domains, None, cancel, phase=clock.phase)
     run = _Run(options, budget, clock, certificate, progress, picture=picture, checkpoint=checkpoint)
-    run.state = None if resume is None else load_checkpoint(resume)
     run.earlier, run.hint = (None, None) if earlier is None else load_earlier(earlier)
+    if resume is not None:
+        run.state = load_checkpoint(resume)
+        check_certificate(run.state, wanted=certificate is not None)
     prop = property if isinstance(property, Property) else load_property(property, open_inputs=True)
     models = load_models(model, prop)
     problem = make_problem(prop, models, options.semantics)
@@ -148,6 +145,7 @@ class _Run:
     lower: dict[int, float] = field(default_factory=dict[int, float])
     rounded: dict[int, Fn] | None = None
     whole: dict[int, Array] = field(default_factory=dict[int, Array])
+    first: int = 1
     recorder: Recorder | None = None
     shown: float = 0.0
     sampled: float = 0.0
@@ -159,13 +157,13 @@ class _Run:
         if not cases:  # no input is allowed at all
             ledger.settle(np.ones((1, 0), dtype=bool))
         self._remark(problem)
-        kept = TreeTracer() if self.certificate else None
+        kept = self._kept(problem)
         before = self._restore(ledger)
         tracer = self._tracer(kept, ledger)
         total, order = self._many(problem, ledger, tracer, before)
         parts = {} if self.state is None else {p.case: p for p in self.state.parts}
         plan: list[tuple[int, Part | None]] = [*parts.items(), *((i, None) for i in order)]
-        self._keep(problem, ledger, plan, total)
+        self._keep(problem, ledger, plan, total, kept)
         for place, (i, part) in enumerate(plan):
             if total.sat is not None:
                 break
@@ -197,6 +195,18 @@ class _Run:
         if self.state is not None:
             check_query(self.state, problem, self.options.semantics)
 
+    def _kept(self, problem: Problem) -> TreeTracer | None:
+        """The proof so far, where one is kept."""
+        if self.state is None:
+            self.first = max(len(problem.cases), 1)
+            return TreeTracer() if self.certificate else None
+        part = self.state.kept
+        if part is None or not (self.certificate or self.state.dealt):
+            return None
+        part.check(problem.graph)
+        self.first, self.told.forward, self.whole = part.first, part.forward, part.whole()
+        return part.tracer()
+
     def _waiting(self, plan: Sequence[tuple[int, Part | None]]) -> float:
         """The worst known bound of cases whose turn did not come; minus infinity where one has none."""
         known = (part.worst if part else self.lower.get(case, -np.inf) for case, part in plan)
@@ -222,10 +232,16 @@ class _Run:
         ledger: conclude.Ledger,
         plan: list[tuple[int, Part | None]],
         total: Outcome,
+        kept: TreeTracer | None,
     ) -> None:
         """Prepares for checkpoints, if any are wanted."""
         if self.checkpoint is None:
             return
+
+        def proof() -> ProofPart | None:
+            forward = self.told.forward
+            return kept and ProofPart.of(kept, problem.graph, self.whole, self.first, forward=forward)
+
         self.keeper = Keeper(
             Path(self.checkpoint),
             query_of(problem, self.options.semantics),
@@ -235,6 +251,9 @@ class _Run:
             len(problem.cases),
             spent=self.state.seconds if self.state else 0.0,
             together=total.reason in (UnknownReason.NONE, *LASTING),
+            proof=proof,
+            dealt=None if self.state is None else self.state.dealt,
+            limit=self.options.timeout if self.state is None else self.state.limit,
         )
         self.keeper.begin(plan)
 
@@ -417,7 +436,7 @@ class _Run:
             evidence=evidence,
             ball=_ball(problem.property, case),
             plans=self.plans,
-            seconds=self.options.timeout,
+            seconds=self.options.timeout if self.state is None else self.state.limit,
             # a certificate has one rule for all its cases
             varying=self.told.varying if evidence else None,
         )
@@ -472,12 +491,19 @@ class _Run:
     def _status(self, total: Outcome, ledger: conclude.Ledger) -> Status:
         if total.sat is not None:
             return total.sat.status
-        if total.reason is UnknownReason.NONE:
+        dealt = None if self.state is None else self.state.dealt
+        if total.reason is UnknownReason.NONE and dealt is None:
             return conclude.unsat(ledger)
+        if total.reason is UnknownReason.NONE and dealt is not None:
+            conclude.part(ledger, dealt.elsewhere)
+            total.reason = UnknownReason.PART
         return Status.TIMED_OUT if total.reason is UnknownReason.TIMEOUT else Status.UNKNOWN
 
     def _write(self, problem: Problem, status: Status, total: Outcome, tracer: TreeTracer | None) -> str:
         if self.certificate is None or tracer is None or status not in (Status.SAT, Status.UNSAT):
+            return ""
+        if total.sat is None and tracer.torn:
+            self.told.notes.append(TORN)
             return ""
         semantics, made_by = self.options.semantics, VERSION
         if total.sat is not None:

@@ -44,11 +44,8 @@ def write_unsat(
         whole: case -> ``d`` bool, inputs that were searched as whole numbers; cases without any are left out.
     """
     header = _header(problem, semantics, "unsat", version) | {"forward": forward}
-    arrays = _tree(len(problem.property.cases), tracer) | _evidence(tracer, problem.graph)
-    pairs = [(c, j) for c, mask in sorted((whole or {}).items()) for j in np.flatnonzero(mask).tolist()]
-    for i, name in enumerate(("whole_case", "whole_input")):
-        arrays[name] = np.array([p[i] for p in pairs], dtype=np.int32)
-    _write(path, header, arrays)
+    arrays = _tree(len(problem.property.cases), tracer) | evidence_arrays(tracer, problem.graph)
+    _write(path, header, arrays | whole_arrays(whole or {}))
 
 
 def write_sat(
@@ -99,14 +96,24 @@ def _tree(cases: int, tracer: TreeTracer) -> dict[str, Array]:
     dim = np.full(total, -1, dtype=np.int32)
     at = np.zeros(total)
     left = np.full(total, -1, dtype=np.int32)
-    for ids, dims, points, first in tracer.splits:
-        dim[ids], at[ids] = dims, points
-        left[ids] = first + 2 * np.arange(len(ids))
+    for ids, dims, points, children in tracer.splits:
+        dim[ids], at[ids], left[ids] = dims, points, children
     return {"node_dim": dim, "node_at": at, "node_left": left}
 
 
-def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
-    """Arrays about evidence and its boxes, sorted by node (docs/reference/certificate.md)."""
+def whole_arrays(whole: Mapping[int, Array]) -> dict[str, Array]:
+    """Pairs of cases and inputs that were searched as whole numbers."""
+    pairs = [(c, j) for c, mask in sorted(whole.items()) for j in np.flatnonzero(mask).tolist()]
+    names = enumerate(("whole_case", "whole_input"))
+    return {name: np.array([p[i] for p in pairs], dtype=np.int32) for i, name in names}
+
+
+def evidence_arrays(tracer: TreeTracer, graph: Graph, *, sizes: bool = False) -> dict[str, Array]:
+    """Arrays about evidence and its boxes, sorted by node (docs/reference/certificate.md).
+
+    ``sizes``: with the number of slopes of each line that has one for every edge, as ``edge_size``; whoever
+    knows the network can do without.
+    """
     neurons, scalars, products = (
         sum(n.size for n in nodes) for nodes in (graph.relus, graph.scalars, graph.products)
     )
@@ -146,8 +153,12 @@ def _evidence(tracer: TreeTracer, graph: Graph) -> dict[str, Array]:
     box = np.concatenate([r.box for r in records])[order]
     arrays["ev_box"] = np.searchsorted(arrays["box_node"], box).astype(np.int32)
     widths = neurons, 2 * scalars, 2 * products
-    arrays |= _multipliers(records, order) | _edges(records, order)
+    edges = _edges(records, order)
+    arrays |= _multipliers(records, order) | (edges if sizes else {n: edges[n] for n in _EDGES})
     return arrays | _rows(records, arrays["box_node"], widths)
+
+
+_EDGES = ("edge_ev", "edge_neuron", "edge_slopes")
 
 
 def _edges(records: Sequence[EvidenceRecord], order: Array) -> dict[str, Array]:
@@ -158,6 +169,7 @@ def _edges(records: Sequence[EvidenceRecord], order: Array) -> dict[str, Array]:
         "edge_ev": held.row.astype(np.int32),
         "edge_neuron": held.neuron.astype(np.int32),
         "edge_slopes": held.slopes.astype(np.uint8),
+        "edge_size": np.diff(held.start),
     }
 
 

@@ -89,6 +89,20 @@ class Ledger:
         if self.open < 0:
             raise AssertionError("more nodes are settled than were made")
 
+    def take_over(self, splits: int, settled: int, abandoned: int) -> None:
+        """Books what another search did below nodes that are open here.
+
+        Soundness: whoever takes over must know that no two searches had the same node; see
+        :func:`verifier.search.shards.book`.
+        """
+        if min(splits, settled, abandoned) < 0:
+            raise AssertionError("a search cannot take anything back")
+        self.split(splits)
+        self.settled += settled
+        self.abandoned += abandoned
+        if self.open < 0:
+            raise AssertionError("more nodes are settled than were made")
+
     @property
     def open(self) -> int:
         """Nodes neither split nor settled."""
@@ -107,6 +121,21 @@ def unsat(ledger: Ledger) -> Status:
             f"{ledger.partial} cases partial"
         )
     return Status.UNSAT
+
+
+def part(ledger: Ledger, elsewhere: int) -> None:
+    """Confirms that a shard has closed all of its own: what is open are the nodes that others have.
+
+    Nothing is concluded about the property.
+
+    Raises:
+        AssertionError: if anything else is open.
+    """
+    if ledger.open != elsewhere or ledger.abandoned != 0 or elsewhere < 0:
+        raise AssertionError(
+            f"a shard is not done: {ledger.open} nodes open, {elsewhere} of them elsewhere, "
+            f"{ledger.abandoned} abandoned"
+        )
 
 
 @dataclass(frozen=True, slots=True)

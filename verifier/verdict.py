@@ -36,6 +36,7 @@ class UnknownReason(enum.Enum):
     CANCELLED = "the run was cancelled"
     UNBOUNDED = "some inputs have no bounds: only counterexamples were looked for; bound every input"
     ROUNDING = "the float32 rounding of some operators is not modelled; ask with --semantics real"
+    PART = "this part of a search in shards is proved; all of its parts together decide"
     PRECISION = "the open regions are too small for floating-point splitting"
 
 

@@ -82,6 +82,10 @@ class Child:
         """Asks it to stop what it is doing."""
         self.send({"cancel": "cancel"})
 
+    def deal(self, workers: int) -> None:
+        """Lets it know that its search may be dealt out to so many workers."""
+        self.send({"deal": workers})
+
     def next(self, timeout_s: float) -> Json | None:
         """The next message; ``{}`` when none came in time, None when there will be no more."""
         try:

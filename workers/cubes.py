@@ -1,9 +1,10 @@
 """Distributed branch and bound: a long job's open subproblems as jobs of their own (shards).
 
-The job's child searches for a while; what is open then is dealt out (:mod:`verifier.search.shards`), and
-every part becomes a job that any worker can take. The slot that leads the job works on its shards too, so
-that none waits idly. A counterexample in one ends the others; a lost worker's shard is queued again like any
-job.
+The job's child searches until there is somebody to share with, or for a while if it was told so; what is
+open then is dealt out (:mod:`verifier.search.shards`), and every part becomes a job that any worker can take.
+The slot that leads the job works on its shards too, so that none waits idly. A counterexample in one ends the
+others; a lost worker's shard is queued again like any job. When all have closed their parts, a child joins
+them into the job's verdict and certificate.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bounds.errors import BadInput
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.database import StoreUnreachable
 from workers.jobs.model import (
@@ -28,6 +30,7 @@ from workers.jobs.model import (
     State,
 )
 from workers.jobs.store import JobStore
+from workers.task import CHECKPOINT, END, WHOLE
 
 Announce = Callable[[str, str], None]
 SPLIT_AFTER_S = 5.0  # of searching alone, before a job is dealt out
@@ -36,11 +39,15 @@ PER_WORKER = 4  # shards for each worker that was asked for: they differ in size
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The shards of one attempt; ``nodes``: what the checkpoint had open, all of them together."""
+    """The shards of one attempt, and how many there are."""
 
     lead: int
     count: int
-    nodes: int
+
+
+def may_share(job: Job) -> bool:
+    """Whether a job is dealt out without having been asked to: a search of which nothing else was said."""
+    return job.kind is Kind.VERIFY and "shards" not in job.request.get("options", {})
 
 
 def nobody(job: str, queue: str) -> None:
@@ -49,16 +56,29 @@ def nobody(job: str, queue: str) -> None:
 
 
 def submit(
-    store: JobStore, claim: Claim, files: Sequence[tuple[Artifact, int]], seconds: float, announce: Announce
+    store: JobStore,
+    claim: Claim,
+    whole: Artifact,
+    files: Sequence[tuple[Artifact, int]],
+    seconds: float,
+    announce: Announce,
 ) -> None:
-    """Makes the shards of a claimed job: (its checkpoint, its open nodes) each."""
+    """Makes the shards of a claimed job.
+
+    Args:
+        store, claim: of the job.
+        whole: the checkpoint that was dealt out.
+        files: of each shard its checkpoint, and its number of open nodes.
+        seconds: that are left.
+        announce: tells workers.
+    """
     job = claim.job
-    nodes = sum(n for _, n in files)
     for number, (file, own) in enumerate(files):
         request = {n: job.request[n] for n in ("model", "property")} | {
-            "options": {**job.request.get("options", {}), "certificate": False, "shards": 0},
+            "options": {**job.request.get("options", {}), "shards": 0},
             "checkpoint": file.sha256,
-            "shard": asdict(Group(claim.attempt, len(files), nodes)) | {"number": number, "own": own},
+            "whole": whole.sha256,
+            "shard": asdict(Group(claim.attempt, len(files))) | {"number": number, "own": own},
         }
         budget = replace(job.budget, timeout_s=max(seconds, 1.0))
         new = NewJob(
@@ -67,7 +87,8 @@ def submit(
             request,
             budget,
             job.queue,
-            job.priority + 1,
+            # what nobody asked for is for workers that have nothing else to do
+            job.priority + (-1 if may_share(job) else 1),
             job.max_attempts,
             parent=job.id,
         )
@@ -86,35 +107,52 @@ def group(store: JobStore, job: Job) -> list[Job]:
     return []
 
 
-def joined(shards: Sequence[Job]) -> Outcome | None:
-    """What the shards of a job say about it; None while that is open.
+def decided(shards: Sequence[Job]) -> Outcome | None:
+    """What the shards of a job say about it already; None while that is open, or all of them are closed.
 
-    Soundness: verified only if every shard of the group is, each number once, and their open nodes add up to
-    what was dealt out.
+    That all are closed proves nothing here: a child joins what they left (:mod:`verifier.join`).
     """
     broken = next((s for s in shards if s.answer is Answer.FALSIFIED), None)
     if broken is not None:
-        return Outcome(State.FINISHED, Answer.FALSIFIED, result=_sums(shards), artifacts=broken.artifacts)
+        result = broken.result | sums(shards)
+        return Outcome(State.FINISHED, Answer.FALSIFIED, result=result, artifacts=broken.artifacts)
     failed = next((s for s in shards if s.state.final and s.answer is not Answer.VERIFIED), None)
-    if failed is not None:
-        if failed.state is State.FAILED:
-            return Outcome(State.FAILED, reason=failed.reason, error=f"a shard failed: {failed.error}")
-        reason = failed.reason or "cancelled"
-        return Outcome(State.FINISHED, Answer.UNKNOWN, reason, result=_sums(shards))
-    if not all(s.answer is Answer.VERIFIED for s in shards):
+    if failed is None:
         return None
-    told = [s.request["shard"] for s in shards]
-    numbers = sorted(int(t["number"]) for t in told)
-    whole = numbers == list(range(int(told[0]["count"])))
-    if not whole or sum(int(t["own"]) for t in told) != int(told[0]["nodes"]):
-        raise AssertionError("the shards are not all that was dealt out")
-    return Outcome(State.FINISHED, Answer.VERIFIED, result=_sums(shards))
+    if failed.state is State.FAILED:
+        return Outcome(State.FAILED, reason=failed.reason, error=f"a shard failed: {failed.error}")
+    reason = failed.reason or "cancelled"
+    return Outcome(State.FINISHED, Answer.UNKNOWN, reason, result=failed.result | sums(shards))
 
 
-def _sums(shards: Sequence[Job]) -> dict[str, Any]:
-    notes = ["searched in shards by several workers; such a proof leaves no certificate"]
+def closed(shards: Sequence[Job]) -> bool:
+    """Whether every shard has closed its own part."""
+    return bool(shards) and all(s.answer is Answer.VERIFIED for s in shards)
+
+
+def parts(shards: Sequence[Job]) -> dict[str, str]:
+    """The files of a join and their digests: the checkpoint that was dealt out, and what each shard left.
+
+    Raises:
+        BadInput: a shard left nothing.
+    """
+    found = {WHOLE: str(shards[0].request[WHOLE])}
+    for shard in shards:
+        end = shard.artifact(END)
+        if end is None:
+            raise BadInput(f"shard {shard.id} left no proof of its part")
+        found[f"{END}-{shard.request['shard']['number']}"] = end.sha256
+    return found
+
+
+def sums(shards: Sequence[Job]) -> dict[str, Any]:
+    """What a job's result says of its shards."""
     domains = sum(int(s.result.get("domains", 0)) for s in shards)
-    return {"domains": domains, "shards": len(shards), "notes": notes}
+    return {
+        "domains": domains, "shards": len(shards), "workers": len({s.worker for s in shards if s.worker}),
+        "shard_seconds": sorted(round(float(s.result.get("seconds", 0.0)), 3) for s in shards),
+        "notes": [f"searched in {len(shards)} shards by several workers"],
+    }  # fmt: skip
 
 
 def end_siblings(store: JobStore, shard: Job) -> None:
@@ -168,4 +206,8 @@ class Leader:
 def drop_files(artifacts: Artifacts, shards: Sequence[Job]) -> None:
     """Checkpoints of shards are of no use once their job is final."""
     for shard in shards:
-        artifacts.delete(str(shard.request["checkpoint"]))
+        end = shard.artifact(END)
+        kept = shard.artifact(CHECKPOINT)
+        files = [str(shard.request[n]) for n in (CHECKPOINT, WHOLE)]
+        for digest in {*files, *(a.sha256 for a in (end, kept) if a is not None)}:
+            artifacts.delete(digest)

@@ -45,6 +45,7 @@ class Line:
         os.dup2(2, 1)
         self.batches: queue.SimpleQueue[list[Json]] = queue.SimpleQueue()
         self.stop = threading.Event()
+        self.deal = 0  # workers
 
     def listen(self) -> None:
         """Reads on a thread of its own, so that an end of input or a cancellation is heard at any time."""
@@ -55,8 +56,11 @@ class Line:
             message = json.loads(text)
             if "cancel" in message:
                 self.stop.set()
+            elif "deal" in message:
+                self.deal = int(message["deal"])
             else:
                 self.stop.clear()
+                self.deal = 0
                 self.batches.put(message["tasks"])
         os._exit(0)
 
@@ -83,6 +87,10 @@ class Teller:
     def cancelled(self) -> bool:
         """Whether the parent said so."""
         return self._line.stop.is_set()
+
+    def wanted(self) -> int:
+        """What the parent said last."""
+        return self._line.deal
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,8 @@ class RunnerLimits:
         stop_s: that a child gets to stop by itself before it is ended.
         grace_s: that a job may take beyond its time limit.
         store_s: for which the end of a job is kept for a store that does not answer.
+        alone_s: for which a job is searched before it is dealt out to workers without work.
+        offer_s: between two looks at these.
     """
 
     lease_s: float = 30.0
@@ -57,17 +59,20 @@ class RunnerLimits:
     stop_s: float = 5.0
     grace_s: float = 30.0
     store_s: float = 600.0
+    alone_s: float = cubes.SPLIT_AFTER_S
+    offer_s: float = 2.0
 
 
 @dataclass(slots=True)
 class _Running:
-    """A claim on its way: its folder, when it began, and what is to become of it."""
+    """A claim on its way: its folder, when it began, what is to become of it, when to look for help."""
 
     claim: Claim
     folder: Path
     begun: float
     told: float
     news: Progress | None = None
+    offer: float = 0.0
     cancel: bool = False
     lost: bool = False
 
@@ -117,8 +122,12 @@ class Runner:
         if len(claims) == 1 and claims[0].attempt > 1 and cubes.group(self.store, claims[0].job):
             self._lead(claims[0])  # another attempt had dealt it out
             return
+        for claim in self._run(claims, {}):
+            self._lead(claim)
+
+    def _run(self, claims: Sequence[Claim], more: Mapping[str, str]) -> list[Claim]:
+        """As :meth:`run`, with ``more`` files (names, digests); the jobs that were dealt out."""
         now = time.monotonic()
-        dealt: list[Claim] = []
         batch = _Batch({}, now + self.limits.grace_s, now + self.limits.beat_s)
         tasks: list[Task] = []
         try:
@@ -127,7 +136,7 @@ class Runner:
                 if folder is None:
                     continue
                 batch.running[claim.job.id] = _Running(claim, folder, now, now)
-                task = self._prepare(batch, claim, folder)
+                task = self._prepare(batch, claim, folder, more)
                 if task is not None:
                     tasks.append(task)
                     batch.deadline += claim.job.budget.timeout_s
@@ -138,12 +147,10 @@ class Runner:
                     self._attend(batch, child, tasks)
                 finally:
                     self._let_go(batch, child)
-                dealt = batch.dealt
         finally:
             for claim in claims:
                 self._remove(batch, claim.job.id)
-        for claim in dealt:
-            self._lead(claim)
+        return batch.dealt
 
     def _folder(self, claim: Claim) -> Path | None:
         """A folder for a claim's files; None where there is no room: the job waits for some."""
@@ -154,11 +161,11 @@ class Runner:
             self.drain.wait(1.0)
             return None
 
-    def _prepare(self, batch: _Batch, claim: Claim, folder: Path) -> Task | None:
+    def _prepare(self, batch: _Batch, claim: Claim, folder: Path, more: Mapping[str, str]) -> Task | None:
         """The task of a claim; None if it ended here, for want of a file."""
         job = claim.job
         try:
-            digests = self._digests(claim)
+            digests = self._digests(claim) | dict(more)
             files = {name: str(self.artifacts.file(digest)) for name, digest in digests.items()}
         except BadInput as error:
             outcome = Outcome(State.FAILED, reason="missing-file", error=str(error))
@@ -197,7 +204,7 @@ class Runner:
             elif "ending" in message:
                 self._end(batch, message["job"], message["ending"])
             if time.monotonic() >= batch.beat:
-                self._beat(batch)
+                self._beat(batch, child)
             if self._overdue(batch, child):
                 return
         self._await_idle(batch, child)
@@ -225,9 +232,23 @@ class Runner:
             running.told = time.monotonic()
             self._signal(running, running.news)
 
-    def _beat(self, batch: _Batch) -> None:
+    def _offer(self, batch: _Batch, child: Child, running: _Running) -> None:
+        """Tells the child of a long search of workers without work: it may deal its search out."""
+        job, now = running.claim.job, time.monotonic()
+        if len(batch.running) > 1 or not cubes.may_share(job) or now < running.offer:
+            return
+        running.offer = now + self.limits.offer_s
+        if now - running.begun < self.limits.alone_s:
+            return
+        with contextlib.suppress(StoreUnreachable):  # then it goes on alone
+            idle = self.store.idle(job.queue)
+            child.deal(idle + 1 if idle else 0)
+
+    def _beat(self, batch: _Batch, child: Child) -> None:
         """A heartbeat for every job that the child has; none is waited for when the store is away."""
         batch.beat = time.monotonic() + self.limits.beat_s
+        for running in batch.running.values():
+            self._offer(batch, child, running)
         for running in batch.running.values():
             self._signal(running, None)
 
@@ -288,8 +309,9 @@ class Runner:
         claim = running.claim
         seconds = claim.job.budget.timeout_s - (time.monotonic() - running.begun)
         try:
+            whole = self._kept(running.folder, Left(CHECKPOINT, CHECKPOINT, "application/zip"))
             files = [(self._kept(running.folder, left), nodes) for left, nodes in ending.shards]
-            cubes.submit(self.store, claim, files, seconds, self._announce)
+            cubes.submit(self.store, claim, whole, files, seconds, self._announce)
         except (BadInput, LimitExceeded, StoreUnreachable, OSError) as error:
             words = f"its search could not be dealt out: {error}"
             self._finish(batch, claim, Outcome(State.FINISHED, Answer.UNKNOWN, "timeout", error=words))
@@ -303,7 +325,7 @@ class Runner:
         try:
             while True:
                 shards = self._persist(lambda: cubes.group(self.store, claim.job)) or []
-                outcome = cubes.joined(shards) if shards else None
+                outcome = cubes.decided(shards)
                 if leader.signal is Signal.LOST:
                     return
                 if leader.signal is Signal.CANCEL and all(s.state.final for s in shards):
@@ -311,6 +333,9 @@ class Runner:
                 if outcome is not None:
                     if self._persist(partial(self.store.finish, claim, outcome)):
                         cubes.drop_files(self.artifacts, shards)
+                    return
+                if cubes.closed(shards):
+                    self._join(claim, shards)
                     return
                 if self.drain.is_set():
                     self._persist(lambda: self.store.give_back(claim, None, counts=False))
@@ -322,6 +347,19 @@ class Runner:
                     self.run([mine])
         finally:
             leader.close()
+
+    def _join(self, claim: Claim, shards: Sequence[Job]) -> None:
+        """The verdict and the certificate of a job, by a child, from what its shards left."""
+        try:
+            more = cubes.parts(shards)
+        except BadInput as error:
+            outcome = Outcome(State.FAILED, reason="missing-file", error=str(error))
+            self._persist(lambda: self.store.finish(claim, outcome))
+            return
+        self._run([claim], more)
+        now = self._persist(lambda: self.store.get(claim.job.id, None))
+        if now is not None and now.state.final:
+            cubes.drop_files(self.artifacts, shards)
 
     def _next_shard(self, claim: Claim, shards: Sequence[Job]) -> Claim | None:
         for shard in shards:

@@ -1,6 +1,7 @@
 """What passes between a worker and its child: JSON objects, one a line, over pipes.
 
-To the child: ``{"tasks": [...]}`` and ``{"cancel": ...}``. From it: ``{"ready": ...}`` once, for each
+To the child: ``{"tasks": [...]}``, ``{"cancel": ...}``, and ``{"deal": workers}`` where other workers have
+nothing to do. From it: ``{"ready": ...}`` once, for each
 task ``{"job", "progress"}`` now and then and ``{"job", "ending"}`` at its end; after the last of them
 ``{"idle": ...}``.
 """
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 from workers.jobs.model import Answer, Job, Json, Progress
 
 CHECKPOINT = "checkpoint"
+# of a job that was dealt out: its checkpoint then, and what its shards left (END, and their numbers)
+WHOLE, END = "whole", "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,10 @@ class Hearer(Protocol):
 
     def cancelled(self) -> bool:
         """Whether to stop."""
+        ...
+
+    def wanted(self) -> int:
+        """How many workers the search could be dealt out to; 0: nobody waits for work."""
         ...
 
 

@@ -18,20 +18,21 @@ from queue_parts import SUPERVISOR, kill_group, running
 from bounds.errors import BadInput
 from bounds.io.onnx import load_bytes
 from verifier.api import verify
+from verifier.check.main import check
 from verifier.query import Options
 from verifier.search import checkpoint
 from verifier.search.shards import deal, open_nodes
 from verifier.spec.load import loads
-from verifier.verdict import Status
+from verifier.verdict import Status, UnknownReason
 from workers import cubes
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.model import Answer, Artifact, Budget, Claim, Job, Kind, NewJob, Outcome, Signal, State
 from workers.local import Habits, Supervisor
-from workers.runner import RunnerLimits
+from workers.runner import Runner, RunnerLimits
 
 MODEL = hard(8, 60, seed=1)
 HOLDS = box_property(8, 1.4)
-OPTIONS = {"shards": 2, "split_after_s": 0.3, "certificate": False}
+OPTIONS = {"shards": 2, "split_after_s": 0.3}
 
 
 @pytest.fixture
@@ -62,60 +63,62 @@ def test_what_is_dealt_out_is_what_was_open(state: checkpoint.State, tmp_path: P
 
 def test_each_shard_closes_its_own_part(state: checkpoint.State, tmp_path: Path) -> None:
     for i, shard in enumerate(deal(state, 3)):
-        checkpoint.save(tmp_path / f"{i}", shard.state)
-        report = verify(
-            load_bytes(MODEL, "m"), loads(HOLDS), options=Options(timeout=120), resume=tmp_path / f"{i}"
-        )
-        assert report.status is Status.UNSAT
+        path = tmp_path / f"{i}"
+        checkpoint.save(path, shard.state)
+        report = verify(load_bytes(MODEL, "m"), loads(HOLDS), resume=path, checkpoint=path)
+        assert (report.status, report.reason) == (Status.UNKNOWN, UnknownReason.PART)
         assert report.stats.domains > shard.nodes
+        assert open_nodes(checkpoint.load(path)) == 0
 
 
 def test_nothing_is_dealt_where_something_was_given_up(state: checkpoint.State) -> None:
     assert deal(replace(state, abandoned=1), 2) == [] and deal(state, 1) == []
 
 
-def shards_of(store: Any, answers: list[Answer | None], own: list[int], nodes: int) -> list[Job]:
+def shards_of(store: Any, answers: list[Answer | None]) -> list[Job]:
     """Shards of a parent, ended as told."""
     parent, _ = store.submit(NewJob("local", Kind.VERIFY, {"model": "m", "property": {}}, Budget(9, 9)))
     claim = store.claim_job(parent.id, "lead", 30)
-    files = [(Artifact(f"{i}", "ab" * 32, 1, ""), n) for i, n in enumerate(own)]
-    cubes.submit(store, claim, files, 9.0, lambda *_: None)
+    files = [(Artifact(f"{i}", "ab" * 32, 1, ""), 1) for i in range(len(answers))]
+    cubes.submit(store, claim, Artifact("whole", "cd" * 32, 1, ""), files, 9.0, lambda *_: None)
     for shard, answer in zip(store.shards(parent.id), answers, strict=True):
         if answer is not None:
             store.finish(store.claim_job(shard.id, "w", 30), Outcome(State.FINISHED, answer, "timeout"))
-    return [
-        replace(s, request={**s.request, "shard": s.request["shard"] | {"nodes": nodes}})
-        for s in store.shards(parent.id)
-    ]
+    return store.shards(parent.id)
 
 
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        ([Answer.VERIFIED, Answer.VERIFIED], Answer.VERIFIED),
         ([Answer.VERIFIED, None], None),
+        ([Answer.VERIFIED, Answer.VERIFIED], None),  # a child says that, not a count
         ([Answer.UNKNOWN, None], Answer.UNKNOWN),
         ([Answer.UNKNOWN, Answer.FALSIFIED], Answer.FALSIFIED),
         ([None, Answer.FALSIFIED], Answer.FALSIFIED),
     ],
 )
-def test_joining(place: Any, answers: list[Answer | None], expected: Answer | None) -> None:
-    outcome = cubes.joined(shards_of(place[0], answers, [3, 4], 7))
+def test_what_shards_decide(place: Any, answers: list[Answer | None], expected: Answer | None) -> None:
+    shards = shards_of(place[0], answers)
+    outcome = cubes.decided(shards)
     assert (None if outcome is None else outcome.answer) is expected
+    assert cubes.closed(shards) is (answers == [Answer.VERIFIED] * 2)
 
 
-def test_parts_that_do_not_add_up_prove_nothing(place: Any) -> None:
-    shards = shards_of(place[0], [Answer.VERIFIED] * 2, [3, 4], 8)
-    with pytest.raises(AssertionError, match="dealt out"):
-        cubes.joined(shards)
-    twice = [shards[0], shards[0]]
-    with pytest.raises(AssertionError, match="dealt out"):
-        cubes.joined(twice)
+def test_a_shard_that_left_nothing_fails_the_job(place: Any, tmp_path: Path) -> None:
+    store, artifacts = place
+    shards = shards_of(store, [Answer.VERIFIED] * 2)
+    with pytest.raises(BadInput, match="left no proof"):
+        cubes.parts(shards)
+    parent = store.get(shards[0].parent, None)
+    claim = Claim(parent, parent.worker, parent.attempt)
+    Runner(store, artifacts, tmp_path / "work")._join(claim, shards)
+    end = store.get(parent.id, None)
+    assert (end.state, end.answer, end.reason) == (State.FAILED, None, "missing-file")
 
 
 def test_a_counterexample_ends_the_siblings(place: Any) -> None:
     store = place[0]
-    shards = shards_of(store, [None, None, None], [1, 1, 1], 3)
+    shards = shards_of(store, [None, None, None])
     running_one: Claim = store.claim_job(shards[1].id, "w", 30)
     cubes.end_siblings(store, shards[0])
     assert store.heartbeat(running_one, None, 30) is Signal.CANCEL
@@ -123,7 +126,17 @@ def test_a_counterexample_ends_the_siblings(place: Any) -> None:
     assert store.get(shards[0].id, None).state is State.QUEUED
 
 
-def test_on_two_slots(place: Any) -> None:
+def check_proof(job: Job, artifacts: Artifacts, folder: Path) -> None:
+    """The certificate that a job left is a proof of what was asked."""
+    made = job.artifact("certificate")
+    assert made is not None, job.result
+    (folder / "net.onnx").write_bytes(MODEL)
+    (folder / "p.vnnlib").write_text(HOLDS)
+    found = check(artifacts.file(made.sha256), {"": folder / "net.onnx"}, folder / "p.vnnlib")
+    assert found.verdict == "unsat"
+
+
+def test_on_two_slots(place: Any, tmp_path: Path) -> None:
     store, artifacts = place
     model = upload(store, artifacts, MODEL)
     supervisor = Supervisor(
@@ -141,7 +154,8 @@ def test_on_two_slots(place: Any) -> None:
     assert len(shards) == end.result["shards"] >= 2
     assert all(s.answer is Answer.VERIFIED for s in shards)
     assert len(shards) < 4 or len({s.worker for s in shards}) == 2  # both slots took part
-    assert not any(artifacts.has(s.request["checkpoint"]) for s in shards)
+    assert not any(artifacts.has(s.request[name]) for s in shards for name in ("checkpoint", "whole"))
+    check_proof(end, artifacts, tmp_path)
 
 
 @pytest.mark.slow
@@ -156,6 +170,7 @@ def test_a_lost_worker_is_replaced(place: Any, tmp_path: Path) -> None:
         end = finished(store, [job], 200)[0]
     assert (end.state, end.answer) == (State.FINISHED, Answer.VERIFIED), end
     assert [e.name for e in store.events(job, 0, 1000)].count("done") == 1
+    check_proof(end, artifacts, tmp_path)
 
 
 def test_a_checkpoint_of_another_question_is_refused(state: checkpoint.State, tmp_path: Path) -> None:

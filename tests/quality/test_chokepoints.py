@@ -79,8 +79,8 @@ def test_conclude_says_each_once() -> None:
     }
 
 
-def test_unsat_is_asked_for_in_two_places() -> None:
-    assert calls("unsat") == ["verifier/api.py", "verifier/together.py"]
+def test_unsat_is_asked_for_in_three_places() -> None:
+    assert calls("unsat") == ["verifier/api.py", "verifier/join.py", "verifier/together.py"]
     assert calls("sat") == ["verifier/api.py"]
 
 

@@ -1,8 +1,9 @@
 """A search on disk: what is open, and the counts of what is not.
 
 The file is a zip of one JSON header and NumPy arrays without pickle, and the digest of both. The digest finds
-damage, not malice: what a checkpoint says was closed cannot be proved again from it. A resumed run says in
-its report where it began, and writes no certificate.
+damage, not malice: what a checkpoint says was closed is believed, and a resumed run says so in its report. A
+run that keeps evidence leaves it in the file too (:mod:`verifier.proof_part`); then whoever goes on can write
+a certificate, which is checked as any other.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from bounds.graph import Array
 from bounds.methods.bounder import Effort
 from bounds.methods.splits import Splits
 from verifier.files import replacing
+from verifier.proof_part import ARRAYS as PROOF_ARRAYS
+from verifier.proof_part import ProofPart
+from verifier.proof_part import contradiction as proof_contradiction
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandDomains
 from verifier.search.outcome import Left
 from verifier.verdict import UnknownReason
 
-FORMAT, VERSION = "surebound-checkpoint", 1
+FORMAT, VERSION, OLDER = "surebound-checkpoint", 2, (1,)
 _MOST_BYTES = 1 << 36
 _SHARES = 2.0**-20  # how exactly shares must add up
 _BOXES: Mapping[str, tuple[Any, int]] = {
@@ -73,6 +77,24 @@ class Part:
         return min((w for w in known if w is not None), default=np.inf)
 
 
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What makes a checkpoint a shard: a part of another one's open subproblems, and nothing else.
+
+    Attributes:
+        of: digest of the checkpoint that was dealt out.
+        nodes: ids of the nodes that the shard was given.
+        elsewhere: how many open nodes the other shards were given.
+        splits, settled: the counts of the ledger at the dealing.
+    """
+
+    of: str
+    nodes: tuple[int, ...]
+    elsewhere: int
+    splits: int
+    settled: int
+
+
 @dataclass(slots=True)
 class State:
     """All there is to go on from.
@@ -84,7 +106,12 @@ class State:
         created, splits, settled, abandoned: of the ledger.
         bounded, leaves, closed, seconds: of the run so far (closed: by cases that are done).
         together: whether the pass over all cases together is done.
+        limit: the time limit that the effort at roots was proportioned to; whoever goes on keeps to it, so
+            that all of them make the same bounds of a root.
         reason: what keeps the run from a proof whatever comes, if anything.
+        dealt: of a shard.
+        kept: the proof so far, of a run that keeps it.
+        digest: of the file that it was read from.
     """
 
     query: dict[str, Any]
@@ -103,7 +130,11 @@ class State:
     seconds: float
     together: bool = False
     reason: UnknownReason = UnknownReason.NONE
+    limit: float | None = None
+    dealt: Dealt | None = None
+    kept: ProofPart | None = field(default=None, compare=False)
     source: str = field(default="", compare=False)
+    digest: str = field(default="", compare=False)
 
     def nodes(self) -> Array:
         """Ids of what is open and of the roots of cases not begun."""
@@ -159,10 +190,15 @@ def save(path: str | Path, state: State) -> None:
                 "anchor_node": part.left.anchor_node,
             }
         )
+    kept = state.kept
+    if kept is not None:
+        arrays |= {f"proof_{name}": array for name, array in kept.arrays.items()}
     header = {
         "format": FORMAT, "version": VERSION, "query": state.query, "options": state.options,
         "whole": state.whole, "together": state.together, "parts": parts, "closed": state.closed,
-        "reason": state.reason.name, "seconds": state.seconds,
+        "reason": state.reason.name, "seconds": state.seconds, "limit": state.limit,
+        "dealt": None if state.dealt is None else asdict(state.dealt),
+        "proof": None if kept is None else {"first": kept.first, "forward": kept.forward},
     } | {name: getattr(state, name) for name in _COUNTS}  # fmt: skip
     members = {"checkpoint.json": json.dumps(header, sort_keys=True, indent=1).encode()}
     for name, array in arrays.items():
@@ -204,13 +240,14 @@ def load(path: str | Path) -> State:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise _bad(path, f"cannot be read ({error})") from None
     digest = members.pop("digest", b"")
-    if digest.decode("ascii", "replace") != _digest(members):
+    found = _digest(members)
+    if digest.decode("ascii", "replace") != found:
         raise _bad(path, "is damaged: its contents do not have its digest")
     try:
         state = _state(members)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(path, f"is no checkpoint of this version ({type(error).__name__}: {error})") from None
-    state.source = str(path)
+    state.source, state.digest = str(path), found
     problem = contradiction(state)
     if problem:
         raise _bad(path, f"contradicts itself: {problem}")
@@ -233,7 +270,7 @@ def _members(path: Path) -> dict[str, bytes]:
 
 def _state(members: Mapping[str, bytes]) -> State:
     header = json.loads(members["checkpoint.json"])
-    if header["format"] != FORMAT or header["version"] != VERSION:
+    if header["format"] != FORMAT or header["version"] not in (VERSION, *OLDER):
         raise ValueError(f"format {header['format']!r} version {header['version']!r}")
     parts = [_part(i, told, members) for i, told in enumerate(header["parts"])]
     counts = {name: _count(header[name]) for name in _COUNTS}
@@ -247,6 +284,10 @@ def _state(members: Mapping[str, bytes]) -> State:
         seconds=float(header["seconds"]),
         together=bool(header["together"]),
         reason=UnknownReason[header["reason"]],
+        # files of version 1 hold none of these
+        limit=None if header.get("limit") is None else float(header["limit"]),
+        dealt=_dealt(header.get("dealt")),
+        kept=_kept(header.get("proof"), members),
         cases=counts["cases"],
         created=counts["created"],
         splits=counts["splits"],
@@ -255,6 +296,20 @@ def _state(members: Mapping[str, bytes]) -> State:
         bounded=counts["bounded"],
         leaves=counts["leaves"],
     )
+
+
+def _dealt(told: Mapping[str, Any] | None) -> Dealt | None:
+    if told is None:
+        return None
+    counts = (_count(told[name]) for name in ("elsewhere", "splits", "settled"))
+    return Dealt(str(told["of"]), tuple(_count(n) for n in told["nodes"]), *counts)
+
+
+def _kept(told: Mapping[str, Any] | None, members: Mapping[str, bytes]) -> ProofPart | None:
+    if told is None:
+        return None
+    arrays = {n: _array(members, f"proof_{n}", kind, axes) for n, (kind, axes) in PROOF_ARRAYS.items()}
+    return ProofPart(_count(told["first"]), bool(told["forward"]), arrays)
 
 
 def _count(value: object) -> int:
@@ -315,9 +370,20 @@ def contradiction(state: State) -> str:
     ids = [p.left.levels[k].all() for p in state.parts for k in range(len(p.left.levels))]
     nodes = np.concatenate([np.zeros(0, dtype=np.int64), *(b.id for b in ids if b is not None)])
     waiting = state.created - state.splits - state.settled
+    dealt = state.dealt or Dealt("", (), 0, 0, 0)
+    proof = "" if state.kept is None else proof_contradiction(state.kept, state.created)
     rules = (
         (state.created == roots + 2 * state.splits, "nodes and splits do not add up"),
-        (waiting == len(state.todo) + len(nodes) + state.abandoned, "open nodes are missing, or too many"),
+        (
+            waiting == len(state.todo) + len(nodes) + state.abandoned + dealt.elsewhere,
+            "open nodes are missing, or too many",
+        ),
+        (dealt.splits <= state.splits and dealt.settled <= state.settled, "a shard has lost something"),
+        (
+            len(set(dealt.nodes)) == len(dealt.nodes) > 0 or not state.dealt,
+            "a shard's nodes are not distinct",
+        ),
+        (not proof, proof),
         (len(set(known)) == len(known), "a case occurs twice"),
         (all(0 <= c < state.cases for c in known), "a case does not exist"),
         (len(np.unique(nodes)) == len(nodes), "a node occurs twice"),

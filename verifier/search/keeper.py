@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from verifier.conclude import Ledger
-from verifier.search.checkpoint import Part, State, part_of, save, untouched
+from verifier.proof_part import ProofPart
+from verifier.search.checkpoint import Dealt, Part, State, part_of, save, untouched
 from verifier.search.outcome import Outcome
 from verifier.verdict import UnknownReason
 
 EVERY = 60.0
 """Seconds between two checkpoints of a running search."""
+SHARE = 20.0
+"""They take at most one in so many seconds: evidence can be large."""
 LASTING = (UnknownReason.PRECISION, UnknownReason.UNBOUNDED, UnknownReason.ROUNDING)
 
 
@@ -27,6 +31,9 @@ class Keeper:
         spent: seconds of the runs before this one.
         todo, parts: cases not begun, and in the middle, apart from the current one.
         current, base: the case being searched, its outcome so far, and the share proved before this run.
+        proof: what is proved so far, where evidence is kept.
+        dealt: of a shard.
+        limit: see the state.
     """
 
     path: Path
@@ -41,7 +48,11 @@ class Keeper:
     parts: list[Part] = field(default_factory=list[Part])
     current: tuple[int, Outcome] | None = None
     base: float = 0.0
+    proof: Callable[[], ProofPart | None] = lambda: None
+    dealt: Dealt | None = None
+    limit: float | None = None
     _since: float = field(default_factory=time.monotonic)
+    _took: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
     def begin(self, plan: list[tuple[int, Part | None]]) -> None:
@@ -73,11 +84,15 @@ class Keeper:
 
     def tick(self, total: Outcome) -> None:
         """Writes if it is time to; called between blocks."""
-        if time.monotonic() - self._since >= EVERY:
+        if time.monotonic() - self._since >= max(EVERY, SHARE * self._took):
             self.write(total)
 
     def write(self, total: Outcome) -> bool:
-        """Writes the state if anything is open, and says whether (``total``: of the cases that are done)."""
+        """Writes the state, and says whether: without anything open only a shard has something to tell.
+
+        ``total``: of the cases that are done.
+        """
+        began = time.monotonic()
         todo, parts, current = list(self.todo), list(self.parts), self.current
         bounded, leaves, closed = total.bounded, total.leaves, total.closed
         if current is not None:
@@ -104,10 +119,14 @@ class Keeper:
             self.spent + time.monotonic() - self._started,
             self.together,
             total.reason if total.reason in LASTING else UnknownReason.NONE,
+            self.limit,
+            self.dealt,
+            self.proof(),
         )
         self.todo, self.parts = todo, parts
         self._since = time.monotonic()
-        if not (state.todo or state.parts):
+        if not (state.todo or state.parts or self.dealt):
             return False
         save(self.path, state)
+        self._took = time.monotonic() - began
         return True

@@ -48,6 +48,21 @@ def check_query(state: State, problem: Problem, semantics: Semantics) -> None:
         raise BadInput(f"{state.source}: was made for {state.cases} input boxes, now {boxes}; {_AGAIN}")
 
 
+def check_certificate(state: State, *, wanted: bool) -> None:
+    """Refuses to promise a certificate where the evidence is not all there.
+
+    A shard writes none of a proof anyway: its part is joined with the others'.
+
+    Raises:
+        BadInput: a certificate is ``wanted`` of a run that cannot write one.
+    """
+    if wanted and state.kept is None and state.dealt is None:
+        raise BadInput(
+            f"{state.source}: holds no evidence of what was closed before it, as its run was not asked for a "
+            "certificate; leave --certificate out, or run again without --resume"
+        )
+
+
 def go_on(search: Search, part: Part, lo: Array, hi: Array) -> Outcome:
     """Continues the search of one case, whose box is ``lo, hi: d``.
 

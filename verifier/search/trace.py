@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -101,6 +101,29 @@ class BoxRecord:
     refined_products: Array
     rows: RowChoices | None = None
 
+    def take(self, which: Array) -> BoxRecord:
+        """Those of some boxes (positions, ascending)."""
+        parts = (getattr(self, f)[which] for f in _BOX_FIELDS)
+        return BoxRecord(*parts, rows=None if self.rows is None else self.rows.of(which))
+
+    def same(self, other: BoxRecord) -> bool:
+        """Whether the boxes of both used the same."""
+        if not all(np.array_equal(getattr(self, f), getattr(other, f)) for f in _BOX_FIELDS):
+            return False
+        a, b = (r.rows if r.rows is not None and len(r.rows.box) else None for r in (self, other))
+        if a is None or b is None:
+            return a is b
+        return all(np.array_equal(x, y) for x, y in zip(_in_order(a), _in_order(b), strict=True))
+
+
+_BOX_FIELDS = ("node", "slopes", "lines", "mixes", "refined", "refined_scalars", "refined_products")
+
+
+def _in_order(rows: RowChoices) -> tuple[Array, ...]:
+    order = np.lexsort((rows.upper, rows.operand, rows.box))
+    p = rows.parameters
+    return tuple(a[order] for a in (rows.box, rows.operand, rows.upper, p.slopes, p.lines, p.mixes))
+
 
 @dataclass(frozen=True, slots=True)
 class MultiplierRecord:
@@ -184,14 +207,43 @@ class Tracers:
 
 
 class TreeTracer:
-    """Keeps the whole tree and all evidence, for a certificate."""
+    """Keeps the whole tree and all evidence, for a certificate.
+
+    Attributes:
+        splits: nodes, dimensions, points and left children.
+        evidence: by block.
+        torn: whether one node's intermediate bounds were used with two sets of parameters: such evidence
+            fits into no certificate. Only the parts of a search that ran on different machines can differ.
+    """
 
     evidence_kept = True
 
     def __init__(self) -> None:
-        self.splits: list[tuple[Array, Array, Array, int]] = []
+        self.splits: list[tuple[Array, Array, Array, Array]] = []
         self.evidence: list[EvidenceRecord] = []
-        self._anchors: set[int] = set()
+        self.torn = False
+        # None: its own bounds were compared with what is kept, or come from here
+        self._anchors: dict[int, BoxRecord | None] = {}
+
+    def add(self, splits: tuple[Array, Array, Array, Array], evidence: EvidenceRecord) -> None:
+        """Takes over what another tracer kept, in one record."""
+        boxes = evidence.boxes
+        used = np.unique(evidence.box[evidence.box < evidence.node])  # those that others may inherit from
+        known = np.isin(boxes.node, list(self._anchors))
+        for place in np.flatnonzero(known | np.isin(boxes.node, used)).tolist():
+            self._inherited(boxes.take(np.array([place])))
+        self.splits.append(splits)
+        self.evidence.append(replace(evidence, boxes=boxes.take(np.flatnonzero(~known))))
+
+    def _inherited(self, box: BoxRecord) -> bool:
+        """Whether the one box is known already; its first record stays for comparison."""
+        node = int(box.node[0])
+        if node not in self._anchors:
+            self._anchors[node] = box
+            return False
+        first = self._anchors[node]
+        self.torn = self.torn or (first is not None and not first.same(box))
+        return True
 
     def refuted(self, domains: Domains, evidence: Evidence) -> None:
         """Keeps the evidence with the nodes' ids; bits only of boxes that have any."""
@@ -229,7 +281,9 @@ class TreeTracer:
         keep = splits.beta[index, column] != 0
         index, column = index[keep], column[keep]
         known = found.anchor_node in self._anchors
-        self._anchors.add(found.anchor_node)
+        if not known or self._anchors[found.anchor_node] is not None:  # once for each tape
+            self._inherited(_box_of(found.anchor_node, found.anchor))
+            self._anchors[found.anchor_node] = None
         self.evidence.append(
             EvidenceRecord(
                 found.node,
@@ -246,14 +300,17 @@ class TreeTracer:
 
     def split(self, domains: Numbered, dim: Array, at: Array, first_child: int) -> None:
         """Keeps the split."""
-        self.splits.append((domains.id.copy(), dim.astype(np.int32), at.copy(), first_child))
+        left = first_child + 2 * np.arange(len(domains.id))
+        self.splits.append((domains.id.copy(), dim.astype(np.int32), at.copy(), left))
 
     def settled(self, ids: Array) -> None:
         """Nothing to keep: evidence says it."""
 
     def copied(self, node: int, first_child: int) -> None:
         """Keeps the copy."""
-        self.splits.append((np.array([node]), np.array([COPY], dtype=np.int32), np.zeros(1), first_child))
+        self.splits.append(
+            (np.array([node]), np.array([COPY], dtype=np.int32), np.zeros(1), np.array([first_child]))
+        )
 
 
 def _no_boxes() -> BoxRecord:

@@ -128,6 +128,10 @@ class JobStore(Protocol):
         """The shards of a job."""
         ...
 
+    def idle(self, queue: str) -> int:
+        """Slots of live workers on a queue that have nothing to do; 0 while a job waits there."""
+        ...
+
     def sweep(self) -> list[str]:
         """Expired leases: queued again, or failed as "worker-lost" without attempts left. Returns the ids of
         jobs that workers should be told about (also those queued for long)."""

@@ -96,6 +96,7 @@ def test_checkpoints_are_written_while_the_search_goes_on(
 ) -> None:
     """Each of them is complete: from the last one before the end, the rest is proved."""
     monkeypatch.setattr(keeper, "EVERY", 0.0)
+    monkeypatch.setattr(keeper, "SHARE", 0.0)
     path, kept = tmp_path / "run.ckpt", list[checkpoint.State]()
     save = checkpoint.save
 
@@ -240,7 +241,7 @@ def moved(members: dict[str, bytes]) -> None:
         header(settled=10**6),
         header(splits=0),
         header(parts=[]),
-        header(version=2),
+        header(version=3),
         header(cases=7),
         shorter,
         moved,

@@ -262,10 +262,10 @@ def test_the_tree_covers_the_root_and_every_leaf_is_refuted():
     assert conclude.unsat(ledger) is Status.UNSAT
     assert outcome.closed == pytest.approx(1.0)
     children: dict[int, tuple[int, float, int]] = {}
-    for ids, dims, at, first in tracer.splits:
-        for k, (i, d, p) in enumerate(zip(ids.tolist(), dims.tolist(), at.tolist(), strict=True)):
+    for ids, dims, at, left in tracer.splits:
+        for i, d, p, child in zip(*(a.tolist() for a in (ids, dims, at, left)), strict=True):
             assert i not in children, "a node was split twice"
-            children[i] = (d, p, first + 2 * k)
+            children[i] = (d, p, child)
     assert children, "the test wants a tree"
     todo = [(0, np.full(2, -1.0), np.full(2, 1.0), frozenset())]
     seen: set[int] = set()
