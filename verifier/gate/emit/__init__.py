@@ -1,0 +1,13 @@
+"""Formats of a gate report: one module each, one row each in :data:`EMITTERS`. Emitters compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from verifier.gate.emit import json, text
+from verifier.gate.report import GateReport
+
+EMITTERS: Mapping[str, Callable[[GateReport], str]] = {
+    "text": text.emit,
+    "json": json.emit,
+}
