@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from verifier.report.progress import Progress
 
 # those of verifier.gate.emit, kept here so that --help need not import them (a test compares)
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "sarif", "junit", "github", "github-output", "gitlab", "markdown", "html")
 UNKNOWN = ("fail", "warn", "pass")
 
 

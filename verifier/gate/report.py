@@ -147,7 +147,7 @@ class Alert:
     """Something a person should look at.
 
     Attributes:
-        rule: of the table above.
+        rule: of the table above. level: "error", "warning" or "note", by the policy for unknowns.
         message: one sentence with the essence.
         file, line: in the repository, POSIX, relative to where the run was started.
         related: a second file (the network), or "".
@@ -156,6 +156,7 @@ class Alert:
     """
 
     rule: Rule
+    level: str
     message: str
     file: str
     line: int

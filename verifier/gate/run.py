@@ -193,10 +193,11 @@ def _report(desk: Desk, cache: Cache, options: GateOptions, seconds: float) -> G
     reused = sum(q.source == "cache" for q in questions)
     answered = sum(q.source in ("proved", "clean") for q in questions)
     models = tuple(ModelFact(n, m.path, m.model.sha256) for n, m in sorted(desk.networks.items()))
+    told = tuple(alerts(findings, cache.rejected, desk.file, desk.shown, options.unknown))
     return GateReport(
-        desk.file, outcome, _exit(outcome, options.unknown), options.unknown, findings,
-        tuple(alerts(findings, cache.rejected, desk.file, desk.shown)), models, reused, answered,
-        len(cache.rejected), seconds, desk.config.top.seed, VERSION, _versions(), tuple(cache.notes),
+        desk.file, outcome, _exit(outcome, options.unknown), options.unknown, findings, told, models, reused,
+        answered, len(cache.rejected), seconds, desk.config.top.seed, VERSION, _versions(),
+        tuple(cache.notes),
     )  # fmt: skip
 
 

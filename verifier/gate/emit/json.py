@@ -107,7 +107,7 @@ def _counterexample(c: Counterexample) -> dict[str, Any]:
 def _alert(a: Alert) -> dict[str, Any]:
     return {
         "rule": a.rule.id,
-        "level": a.rule.level,
+        "level": a.level,
         "message": a.message,
         "file": a.file,
         "line": a.line,
