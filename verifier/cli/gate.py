@@ -86,6 +86,9 @@ def _paired(args: list[str]) -> list[str]:
 )
 @click.option("--cache", type=OUTPUT, help="Folder of kept proofs, instead of the file's.")
 @click.option("--no-cache", is_flag=True, help="Keep no proofs and use none.")
+@click.option(
+    "--update-baseline", is_flag=True, help="Write the figures to the lock file of the configuration."
+)
 def gate(  # noqa: PLR0913 - one argument per option
     config: Path,
     formats: tuple[str, ...],
@@ -96,6 +99,7 @@ def gate(  # noqa: PLR0913 - one argument per option
     max_domains: int | None,
     cache: Path | None,
     no_cache: bool,
+    update_baseline: bool,
 ) -> int:
     """Decide the requirements that a repository states in surebound.toml.
 
@@ -110,7 +114,7 @@ def gate(  # noqa: PLR0913 - one argument per option
     from verifier.gate.run import GateOptions, run
 
     settings = read_config(config)
-    options = GateOptions(Unknown(unknown), only, timeout, max_domains, cache, no_cache)
+    options = GateOptions(Unknown(unknown), only, timeout, max_domains, cache, no_cache, update_baseline)
     with Interrupt() as interrupt, _Watch() as watch:
         report = run(settings, options, watch=watch.doing, progress=watch.progress, cancel=interrupt)
     _publish(report, targets)

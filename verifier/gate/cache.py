@@ -134,6 +134,15 @@ class Cache:
                 draft.unlink()
         return place
 
+    def put(self, place: Path, data: bytes) -> None:
+        """Writes a file beside a certificate."""
+        try:
+            draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+            draft.write_bytes(data)
+            draft.replace(place)
+        except OSError as error:
+            self.note(f"{place}: could not be kept ({error.strerror or error})")
+
     def place(self, key: str, suffix: str) -> Path:
         """Where an answer is, if it is there."""
         assert self.folder is not None

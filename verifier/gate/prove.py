@@ -32,12 +32,13 @@ DEFAULT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A network, as the engine and as the checker read it."""
+    """A network, as the engine and the checker read it; ``made``: combined here, there is no file of it."""
 
     name: str
     path: str
     model: Model
     checked: Checked
+    made: bool = False
 
 
 def load_network(name: str, path: str, file: Path) -> Loaded:
@@ -197,6 +198,9 @@ class Prover:
         if outcome is not Outcome.INCONCLUSIVE:
             models = {name: one.checked.digest for name, one in ask.networks.items()}
             kept = self.cache.keep(draft, _key(ask), about=(requirement, ask.name), models=models)
+            for one in ask.networks.values():
+                if one.made and kept is not None:  # or nobody could check the certificate by hand
+                    self.cache.put(kept.with_suffix(".onnx"), one.checked.data)
         told = "" if outcome is not Outcome.INCONCLUSIVE else _told(report.reason, report)
         question = Question(
             ask.name, outcome, told, "proved" if not told else "", report.stats.seconds, report.stats.domains,

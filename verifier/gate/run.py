@@ -14,6 +14,7 @@ import numpy as np
 
 from bounds.errors import BadInput, ModelInvalid, SpecError, SureboundError
 from verifier.gate.alerts import alerts
+from verifier.gate.baseline import write_baseline
 from verifier.gate.cache import Cache
 from verifier.gate.config import GateConfig
 from verifier.gate.prove import DEFAULT_SECONDS, Limits, Loaded, Prover, load_network
@@ -33,6 +34,7 @@ class GateOptions:
         unknown: what an inconclusive requirement does. only: ids to look at; empty: all.
         seconds, max_domains: instead of the file's.
         cache: folder instead of the file's. no_cache: keep and use nothing.
+        update_baseline: write the lock file anew.
     """
 
     unknown: Unknown = Unknown.FAIL
@@ -41,6 +43,7 @@ class GateOptions:
     max_domains: int | None = None
     cache: Path | None = None
     no_cache: bool = False
+    update_baseline: bool = False
 
 
 @dataclass(slots=True)
@@ -81,6 +84,21 @@ class Desk:
                 raise ModelInvalid(f"{path}: changed while it was read; run again")
             self.networks[name] = loaded
         return self.networks[name]
+
+    def finding(self, name: str) -> Finding:
+        """What came of another requirement, decided now if its turn is still to come."""
+        known = next((f for f in self.findings if f.id == name), None)
+        return known or self.decided(next(r for r in self.config.requirements if r.settings.id == name))
+
+    def decided(self, stated: Stated) -> Finding:
+        """Decides a requirement, once."""
+        known = next((f for f in self.findings if f.id == stated.settings.id), None)
+        if known is None:
+            self.prover.watch(stated.settings.id)
+            begun = time.monotonic()
+            known = replace(_decide(self, stated), seconds=time.monotonic() - begun)
+            self.findings.append(known)
+        return known
 
     def samples(self, name: str, network: Loaded, choice: Choice) -> GateSamples:
         """Samples of the file, for a network.
@@ -129,18 +147,37 @@ def run(
     options = options or GateOptions()
     started = time.monotonic()
     chosen = _chosen(config, options.only)
+    if options.only and options.update_baseline:
+        raise BadInput(
+            "--update-baseline does not go with --only: the file holds the figures of all requirements"
+        )
     cache = Cache.open(_folder(config, options))
     prover = Prover(cache, _limits(config, options), config.top.seed, watch, progress, cancel)
-    desk = Desk(config, prover)
+    desk = Desk(config, prover, update_baseline=options.update_baseline)
     try:
         for stated in chosen:
-            watch(stated.settings.id)
-            begun = time.monotonic()
-            finding = _decide(desk, stated)
-            desk.findings.append(replace(finding, seconds=time.monotonic() - begun))
+            desk.decided(stated)
     finally:
         cache.close()
-    return _report(desk, cache, options, time.monotonic() - started)
+    report = _report(desk, cache, options, time.monotonic() - started)
+    if options.update_baseline:
+        return _updated(desk, report)
+    return report
+
+
+def _updated(desk: Desk, report: GateReport) -> GateReport:
+    """Writes the lock file, unless some figure could not be found at all."""
+    path = desk.config.resolve(desk.config.top.baseline)
+    measured = [f for f in report.findings if f.measured]
+    failed = [f.id for f in report.findings if f.outcome is Outcome.ERROR]
+    if failed:
+        raise BadInput(
+            f"{path}: not written, as {', '.join(failed)} could not be looked at; see 'verify gate'"
+        )
+    if not measured:
+        raise BadInput(f"{path}: not written, as no requirement has a figure; state one to compare")
+    write_baseline(path, measured, report.models)
+    return replace(report, notes=(*report.notes, f"the baseline {desk.shown(path)} was written"))
 
 
 def _decide(desk: Desk, stated: Stated) -> Finding:

@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 
 from verifier.gate.emit import plot
-from verifier.gate.emit.words import ICONS, clean, summary
+from verifier.gate.emit.words import clean, summary
 from verifier.gate.report import Counterexample, Finding, GateReport, Outcome
 from verifier.report import image
 
@@ -46,12 +46,16 @@ _HEADINGS = {
 }
 
 
+# emoji are missing on many machines
+_MARKS = {Outcome.HOLDS: "✓", Outcome.VIOLATED: "✗", Outcome.INCONCLUSIVE: "?", Outcome.ERROR: "!"}
+
+
 def _text(text: str) -> str:
     return escape(clean(text))
 
 
 def _badge(outcome: Outcome) -> str:
-    return f'<span aria-hidden="true">{ICONS[outcome]}</span>'
+    return f'<span aria-hidden="true">{_MARKS[outcome]}</span>'
 
 
 def _remarks(report: GateReport) -> str:

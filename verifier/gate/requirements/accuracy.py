@@ -107,13 +107,14 @@ def _decide(desk: Desk, stated: Stated) -> Finding:
 def _ask(network: Loaded, samples: GateSamples, i: int, radius: Fraction, s: AccuracySettings) -> Ask:
     region = samples.region(i, radius, s.norm)
     prop = local_robustness(region, label=samples.labels[i], outputs=network.model.graph.output_size)
-    return Ask(f"sample {samples.names[i]}, radius {radius}", prop, {"": network}, Semantics(s.semantics))
+    return Ask(_named(samples, i, radius), prop, {"": network}, Semantics(s.semantics))
 
 
 def _clean(network: Loaded, samples: GateSamples, semantics: Semantics) -> tuple[Array, Array]:
     """``N`` bool twice: proved right, and proved wrong, at the (exact) samples themselves.
 
-    Soundness: bounds on a box that holds the exact point.
+    Soundness: bounds on a box that holds the exact point. At level float32 a network is only fed float32
+    numbers, so a sample that is none cannot be what refutes.
     """
     from bounds.methods.rule import Rule, relax_boxes
 
@@ -129,7 +130,8 @@ def _clean(network: Loaded, samples: GateSamples, semantics: Semantics) -> tuple
         low, high = (np.concatenate([e[side] for e in ends], axis=1) for side in (0, 1))
         right, wrong = right_and_wrong(low, high, np.array([label]))
         rights.append(bool(right[0]))
-        wrongs.append(bool(wrong[0]))
+        fed = semantics is Semantics.REAL or all(Fraction(float(np.float32(v))) == v for v in z)
+        wrongs.append(bool(wrong[0]) and fed)
     return np.array(rights), np.array(wrongs)
 
 
@@ -202,9 +204,7 @@ def _question(
     if (main, i) in answers:
         return answers[main, i].question
     assert wrong[i] or table.broken[main, i] or table.certified[main, i]
-    return Question(
-        f"sample {samples.names[i]}, radius {table.radii[main]}", Outcome.VIOLATED, source="clean"
-    )
+    return Question(_named(samples, i, table.radii[main]), Outcome.VIOLATED, source="clean")
 
 
 def _point(table: _Table, k: int, total: int) -> CurvePoint:
@@ -282,6 +282,10 @@ def _examples(
             )
         )
     return found
+
+
+def _named(samples: GateSamples, i: int, radius: Fraction) -> str:
+    return f"sample {samples.names[i]}, radius {_text(radius)}"
 
 
 def _text(value: Fraction) -> str:
