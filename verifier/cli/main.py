@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "check": ("verifier.cli.check", "Re-check a certificate, trusting nothing of the search."),
     "robustness": ("verifier.cli.robustness", "Measure clean and certified accuracy on a data set."),
     "lipschitz": ("verifier.cli.lipschitz", "Bound a network's Lipschitz constant."),
+    "gate": ("verifier.cli.gate", "Decide the requirements of a repository: a build status."),
     "inspect": ("verifier.cli.inspect", "Show what a network is made of and whether it is supported."),
     "verify": ("verifier.cli.solver", "Solver interface of VNN-LIB 2.0: decide a query."),
     "supports": ("verifier.cli.supports", "Solver interface of VNN-LIB 2.0: list a capability."),
