@@ -62,7 +62,8 @@ def create_app(settings: Settings, store: JobStore, artifacts: Artifacts, dispat
         generate_unique_id_function=_operation_id,
     )
     app.state.context = here
-    for part in (models, jobs, artifacts_api, events, capabilities, health, metrics):
+    # routes are compared one after the other: what is polled comes first
+    for part in (jobs, models, artifacts_api, events, capabilities, health, metrics):
         app.include_router(part.router)
     pages.install(app)
     problems.install(app)

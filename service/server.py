@@ -25,6 +25,9 @@ from workers.jobs.dispatch import Dispatcher
 from workers.jobs.sql import SqlStore, open_store
 
 TIDY_S = 3600.0  # between two removals of files that nothing names
+SETTLE_S = 1.0  # between two looks at the database's log
+# a request passes three threads; each waits so long for one that computes (reads a property, say)
+SWITCH_S = 0.001
 
 
 def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlStore, Artifacts]:
@@ -74,7 +77,8 @@ def run(settings: Settings, *, migrate: bool = False, log_level: str = "info") -
     store, artifacts = open_all(settings, migrate=migrate or None)
     check_start(settings, sum(not k.revoked for k in store.keys()))  # noqa: SIM118 - no mapping
     listener = listen(settings.host, settings.port)
-    with announced(settings, store, artifacts) as dispatcher, tidied(store, artifacts):
+    sys.setswitchinterval(SWITCH_S)
+    with announced(settings, store, artifacts) as dispatcher, tidied(store, artifacts), settled(store):
         app = create_app(settings, store, artifacts, dispatcher)
         config = uvicorn.Config(
             app,
@@ -145,6 +149,24 @@ def announced(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Gene
             stack.callback(publisher.close)
             told.append(publisher)
         yield _All(told)
+
+
+@contextlib.contextmanager
+def settled(store: SqlStore, every_s: float = SETTLE_S) -> Generator[None]:
+    """Lets no request wait for the database's own housekeeping."""
+    stop = threading.Event()
+
+    def settle() -> None:
+        while not stop.wait(every_s):
+            store.settle()
+
+    thread = threading.Thread(target=settle, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5.0)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
         return self.database or f"sqlite:///{self.data.resolve() / 'surebound.db'}"
 
 
+@lru_cache(maxsize=256)  # asked for every request
 def loopback(host: str) -> bool:
     """Whether an address (or ``localhost``) means this machine only; other names do not count."""
     if host.lower().rstrip(".") == "localhost":

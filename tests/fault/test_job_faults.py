@@ -30,6 +30,7 @@ from job_models import (
     wait_for,
 )
 from queue_parts import SUPERVISOR, kill_group, running
+from store_backends import become_owner
 
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.database import StoreUnreachable
@@ -263,15 +264,9 @@ def test_postgresql_restarts_under_a_job(tmp_path: Path) -> None:
 
 def _restart(control: Path, data: Path) -> None:
     """As an operator would, with connections cut: by the user that the server runs as."""
-    owner = data.stat().st_uid
-
-    def become() -> None:
-        os.setgid(data.stat().st_gid)
-        os.setuid(owner)
-
     subprocess.run(
         [str(control), "-D", str(data), "-m", "immediate", "-w", "restart"],
-        check=True, stdout=subprocess.DEVNULL, preexec_fn=become, cwd="/",
+        check=True, stdout=subprocess.DEVNULL, preexec_fn=become_owner(data), cwd="/",
     )  # fmt: skip
 
 
