@@ -21,6 +21,7 @@ from verifier.gate.report import Outcome, Question
 from verifier.query import Options
 from verifier.report.model import Report
 from verifier.report.progress import Progress
+from verifier.search.earlier import load as load_earlier
 from verifier.spec.model import Property
 from verifier.together import Question as Together
 from verifier.together import verify_together
@@ -189,8 +190,21 @@ class Prover:
             certificate=draft,
             progress=self.progress,
             cancel=self.cancel,
+            earlier=self._earlier(requirement, ask),
         )
         return self._answer(requirement, ask, report, draft)
+
+    def _earlier(self, requirement: str, ask: Ask) -> Path | None:
+        """The newest readable certificate of the same question about another network: a search begins with
+        its splits, or with its counterexample, and believes none of it."""
+        for path in self.cache.earlier(requirement, ask.name):
+            try:
+                load_earlier(path)
+            except SureboundError as error:
+                self.cache.note(f"{path}: an earlier proof is of no use ({error})")
+                continue
+            return path
+        return None
 
     def _answer(self, requirement: str, ask: Ask, report: Report, draft: Path | None) -> Answer:
         outcome = _OUTCOMES.get(report.status, Outcome.INCONCLUSIVE)
