@@ -289,9 +289,11 @@ def _named(samples: GateSamples, i: int, radius: Fraction) -> str:
 
 
 def _text(value: Fraction) -> str:
-    """A radius as people write it: a short decimal where there is one, else the quotient."""
-    short = f"{float(value):.6g}"
-    return short if Fraction(short) == value else str(value)
+    """A radius as people write it: a short decimal where there is one, parts of 255, or the quotient."""
+    short, parts = f"{float(value):.6g}", value * 255
+    if Fraction(short) == value:
+        return short
+    return f"{parts.numerator}/255" if parts.denominator == 1 else str(value)
 
 
 def _share(value: Fraction) -> str:
