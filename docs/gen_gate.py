@@ -29,8 +29,8 @@ HEAD = """# Configuration of the gate
 
 `verify gate` reads `surebound.toml`. Paths are relative to that file. Numbers are read exactly: `0.1` is one
 tenth, and a number may be written as a quotient in quotes (`"2/255"`). An unknown key, a value of a wrong
-type or out of range, or a file that does not exist is refused with file, line and the nearest name that exists.
-Editors can check the file against its [JSON schema](../../verifier/gate/schema.json). How to use it:
+type or out of range, or a file that does not exist is refused with file, line and the nearest name that
+exists. Editors can check the file against its [JSON schema](../../verifier/gate/schema.json). How to use it:
 [gate a repository](../howto/gate.md).
 """
 

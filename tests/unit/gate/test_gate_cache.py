@@ -74,7 +74,7 @@ def test_a_second_run_re_checks_and_proves_nothing(folder: Path) -> None:
     assert [c.inputs for c in again.counterexamples] == [c.inputs for c in first.findings[0].counterexamples]
 
 
-def edited(path: Path, change) -> None:  # noqa: ANN001
+def edited(path: Path, change) -> None:
     """Rewrites a certificate's header or one of its arrays."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -89,27 +89,27 @@ def edited(path: Path, change) -> None:  # noqa: ANN001
             archive.writestr(name, buffer.getvalue())
 
 
-def witness_outside(header, arrays) -> None:  # noqa: ANN001
+def witness_outside(header, arrays) -> None:
     if header["verdict"] == "sat":
         header["witness"]["x"] = ["5", "-5"]
     else:
         arrays["arrays/node_dim.npy"] = np.zeros_like(arrays["arrays/node_dim.npy"])
 
 
-def other_verdict(header, arrays) -> None:  # noqa: ANN001
+def other_verdict(header, arrays) -> None:
     header["verdict"] = {"sat": "unsat", "unsat": "sat"}[header["verdict"]]
 
 
-def other_level(header, arrays) -> None:  # noqa: ANN001
+def other_level(header, arrays) -> None:
     header["semantics"] = "float32"
 
 
-def other_model(header, arrays) -> None:  # noqa: ANN001
+def other_model(header, arrays) -> None:
     header["models"][0]["sha256"] = "0" * 64
 
 
 @pytest.mark.parametrize("change", [witness_outside, other_verdict, other_level, other_model])
-def test_tampered_certificates_are_caught_told_and_proved_afresh(folder: Path, change) -> None:  # noqa: ANN001
+def test_tampered_certificates_are_caught_told_and_proved_afresh(folder: Path, change) -> None:
     first = decide(TEXT, folder)
     for path in proofs(folder):
         edited(path, change)
@@ -227,7 +227,8 @@ def test_combined_networks_are_kept_beside_their_proofs(folder: Path) -> None:
 
     nets.bent(folder / "bent.onnx")
     text = (
-        '[models.m]\npath = "bent.onnx"\n[[requirement]]\nid = "e"\nkind = "equivalence"\nmodel = "m"\nother = "m"\n'
+        '[models.m]\npath = "bent.onnx"\n[[requirement]]\nid = "e"\nkind = "equivalence"\nmodel = "m"\n'
+        'other = "m"\n'
         "lower = -1\nupper = 1\nepsilon = 0.01\n"
     )
     finding = only(decide(text, folder))

@@ -77,8 +77,10 @@ def changed(old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        (changed("radius =", "radus ="), 19, "unknown key 'radus' in [requirement.1]; did you mean 'radius'?"),
-        (changed("seconds = 0.1", "secnds = 1"), 5, "unknown key 'secnds' in [budget]; did you mean 'seconds'?"),
+        (changed("radius =", "radus ="), 19,
+         "unknown key 'radus' in [requirement.1]; did you mean 'radius'?"),
+        (changed("seconds = 0.1", "secnds = 1"), 5,
+         "unknown key 'secnds' in [budget]; did you mean 'seconds'?"),
         (changed("[budget]", "[bugdet]"), 4, "unknown key 'bugdet'; did you mean 'budget'?"),
         (changed('radius = "2/255"', 'radius = "two"'), 19, "'radius' is a number, or a quotient such as"),
         (changed('radius = "2/255"', "radius = 0"), 19, "'radius' is 0 and must be above 0"),
@@ -87,11 +89,13 @@ def changed(old: str, new: str) -> str:
         (changed("at_least = 0.9", "at_least = true"), 20, "'at_least' is a number"),
         (changed("seed = 3", 'seed = "3"'), 2, "'seed' is a whole number, not '3'"),
         (changed("version = 1", "version = 2"), 1, "version 2 is not known"),
-        (changed('kind = "vnnlib"', 'kind = "vnnlibs"'), 24, "unknown kind 'vnnlibs'; did you mean 'vnnlib'?"),
+        (changed('kind = "vnnlib"', 'kind = "vnnlibs"'), 24,
+         "unknown kind 'vnnlibs'; did you mean 'vnnlib'?"),
         (changed('kind = "vnnlib"\n', ""), 22, "a requirement lacks the key 'kind'"),
         (changed('id = "safe"', 'id = "robust"'), 23, "id 'robust' is used twice"),
         (changed('id = "safe"', 'id = "../x"'), 23, "'../x' cannot be an id"),
-        (changed('model = "net"\ndata', 'model = "nte"\ndata'), 17, "there is no [models.nte]; did you mean 'net'?"),
+        (changed('model = "net"\ndata', 'model = "nte"\ndata'), 17,
+         "there is no [models.nte]; did you mean 'net'?"),
         (changed('data = "test"', 'data = "tset"'), 18, "there is no [data.tset]; did you mean 'test'?"),
         (changed('"net.onnx"', '"nte.onnx"'), 7, "'nte.onnx' does not exist"),
         (changed('"test.npz"', '"no.npz"'), 9, "'no.npz' does not exist"),
@@ -127,7 +131,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_places_of_keys_in_arrays_of_tables_and_long_values() -> None:
     text = (
-        'a = """\nb = 1\n"""\n[[r]]\nid = 1\nlist = [\n  "c = 2",\n  [3],\n] # [\n[[r]]\nid = 2\n[r.sub]\nd = 4\n'
+        'a = """\nb = 1\n"""\n[[r]]\nid = 1\n'
+        'list = [\n  "c = 2",\n  [3],\n] # [\n[[r]]\nid = 2\n[r.sub]\nd = 4\n'
         "\"q r\" = 5\ne . f = '#'\n"
     )
     found = positions(text)
@@ -159,7 +164,7 @@ def test_deep_nesting_is_refused() -> None:
         loads("a = " + "[" * 100_000, "x.toml")
 
 
-def generator():  # noqa: ANN201
+def generator():
     spec = importlib.util.spec_from_file_location("gen_gate", ROOT / "docs/gen_gate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
