@@ -104,6 +104,7 @@ def positions(text: str) -> dict[Key, Place]:
         if header:
             table = _within(_path(header[2]), counts)
             if header[1] == "[[":
+                found.setdefault(table, (number, line.index("[") + 1))
                 index = counts[table] = counts.get(table, -1) + 1
                 table = (*table, index)
             found.setdefault(table, (number, line.index("[") + 1))

@@ -29,6 +29,8 @@ TAIL = """## Exit codes
 | 130 | interrupted by SIGINT (Ctrl-C); what was known is printed and saved |
 | 143 | the same for SIGTERM |
 
+`verify gate` has codes of its own: 0 holds, 1 violated, 2 error, 3 inconclusive ([gate](gate-config.md)).
+
 The line of an error begins with `error:` and says what is wrong, where, and what to do. `batch` also
 exits 2 when an instance is an error or contradicts its expected verdict. A second interrupt ends a
 program at once.

@@ -1,4 +1,4 @@
-"""Writes the reference of surebound.toml and its JSON schema from the classes of keys; a test fails when behind.
+"""Writes the reference of surebound.toml and its JSON schema from the classes of keys (a test compares).
 
 Run it as ``python docs/gen_gate.py`` from the repository root, with the package installed.
 """
@@ -21,22 +21,24 @@ from verifier.gate.requirements import KINDS
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "gate-config.md"
 SCHEMA = ROOT / "verifier" / "gate" / "schema.json"
-ID = "https://github.com/surebound/surebound/blob/main/verifier/gate/schema.json"
+ID = "urn:surebound:gate-config:1"
 
 HEAD = """# Configuration of the gate
 
 *Made by `docs/gen_gate.py` from `verifier/gate`; edit the classes there, then run it again.*
 
-`verify gate` reads `surebound.toml`. Paths are relative to that file. Numbers are read exactly: `0.1` is one tenth,
-and a number may be written as a quotient in quotes (`"2/255"`). An unknown key, a value of a wrong type or out of
-range, or a file that does not exist is refused with file, line and the nearest name that exists. Editors can check
-the file against its [JSON schema](../../verifier/gate/schema.json). How to use it: [gate a repository](../howto/gate.md).
+`verify gate` reads `surebound.toml`. Paths are relative to that file. Numbers are read exactly: `0.1` is one
+tenth, and a number may be written as a quotient in quotes (`"2/255"`). An unknown key, a value of a wrong
+type or out of range, or a file that does not exist is refused with file, line and the nearest name that
+exists. Editors can check the file against its [JSON schema](../../verifier/gate/schema.json). How to use it:
+[gate a repository](../howto/gate.md).
 """
 
 TAIL = """
 ## Formats of reports
 
-`--format F --output FILE`, repeated: {formats}. `github-output` writes `name=value` lines for `$GITHUB_OUTPUT`.
+`--format F --output FILE`, repeated: {formats}.
+`github-output` writes `name=value` lines for `$GITHUB_OUTPUT`.
 
 ## Exit codes
 

@@ -86,6 +86,7 @@ def _paired(args: list[str]) -> list[str]:
 )
 @click.option("--cache", type=OUTPUT, help="Folder of kept proofs, instead of the file's.")
 @click.option("--no-cache", is_flag=True, help="Keep no proofs and use none.")
+@click.option("--check-config", is_flag=True, help="Only read the requirements, and say how many there are.")
 @click.option(
     "--update-baseline", is_flag=True, help="Write the figures to the lock file of the configuration."
 )
@@ -100,6 +101,7 @@ def gate(  # noqa: PLR0913 - one argument per option
     cache: Path | None,
     no_cache: bool,
     update_baseline: bool,
+    check_config: bool,
 ) -> int:
     """Decide the requirements that a repository states in surebound.toml.
 
@@ -114,6 +116,9 @@ def gate(  # noqa: PLR0913 - one argument per option
     from verifier.gate.run import GateOptions, run
 
     settings = read_config(config)
+    if check_config:
+        click.echo(f"{config}: {len(settings.requirements)} requirements, well-formed")
+        return 0
     options = GateOptions(Unknown(unknown), only, timeout, max_domains, cache, no_cache, update_baseline)
     with Interrupt() as interrupt, _Watch() as watch:
         report = run(settings, options, watch=watch.doing, progress=watch.progress, cancel=interrupt)

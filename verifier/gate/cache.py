@@ -36,15 +36,21 @@ class Kept:
     """An answer from the cache that the checker accepted.
 
     Attributes:
-        status: SAT or UNSAT. witness: for SAT.
-        upper: of a Lipschitz bound.
-        file: its certificate.
+        status: the certificate's claim, which is proved. witness: of a violation.
+        file: the certificate.
     """
 
     status: Status
     file: Path
     witness: Witness | None = None
-    upper: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBound:
+    """A Lipschitz bound from the cache that the checker re-proved."""
+
+    upper: float
+    file: Path
 
 
 @dataclass(slots=True)
@@ -196,17 +202,16 @@ class Cache:
             content = read(place)
             if content.semantics is not semantics:
                 raise CertificateRejected("level", f"it speaks about level {content.semantics.value}")
-            result = check_parsed(content, models, prop)
-            status = Status(result.verdict)
-            witness = _witness(content.witness, prop) if status is Status.SAT else None
+            check_parsed(content, models, prop)  # raises unless the claim is proved
+            witness = _witness(content.witness, prop) if content.verdict is Status.SAT else None
         except ModelUnsupported as error:
             self.note(f"cached proofs cannot be used, as the checker does not read this network: {error}")
             return None
         except SureboundError as error:
             return self._refuse(place, error)
-        return Kept(status, place, witness)
+        return Kept(content.verdict, place, witness)
 
-    def look_lipschitz(self, key: str, model: Model, norms: tuple[str, str]) -> Kept | None:
+    def look_lipschitz(self, key: str, model: Model, norms: tuple[str, str]) -> KeptBound | None:
         """A kept Lipschitz bound (everywhere) of a network, if the checker accepts it."""
         if self.folder is None:
             return None
@@ -225,7 +230,7 @@ class Cache:
             return None
         except SureboundError as error:
             return self._refuse(place, error)
-        return Kept(Status.UNSAT, place, upper=found.upper)
+        return KeptBound(found.upper, place)
 
     def _refuse(self, place: Path, error: SureboundError) -> None:
         """A file that does not prove what it is kept for: told, and put aside so that it is told once."""

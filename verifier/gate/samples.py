@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from math import prod
@@ -34,6 +34,8 @@ from verifier.spec.region import Region
 
 ONE, ZERO = Fraction(1), Fraction(0)
 NORMS = {"inf": 0, "1": 1, "2": 2}
+_MEMO = 100_000  # intervals kept for a radius
+Memo = dict[tuple[int, int, int], tuple[Fraction, Fraction]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class GateSamples:
         shape: of one sample, as the network takes it.
         scaling: see there. source: where from. notes: what was done to the numbers.
         sha256: digest of points, labels and preprocessing.
+        memo: see :meth:`_ends`.
     """
 
     names: tuple[str, ...]
@@ -83,6 +86,7 @@ class GateSamples:
     source: str
     notes: tuple[str, ...]
     sha256: str
+    memo: dict[Fraction, Memo] = field(default_factory=dict[Fraction, Memo], compare=False, repr=False)
 
     def region(self, i: int, radius: Fraction, norm: str) -> Region:
         """The ball around sample i, in the network's units, exactly.
@@ -91,10 +95,6 @@ class GateSamples:
             BadInput: it is no ball there.
         """
         s, v = self.scaling, self.points[i]
-        low = [a - radius for a in v]
-        high = [a + radius for a in v]
-        if s.clip is not None:
-            low, high = [max(a, s.clip[0]) for a in low], [min(a, s.clip[1]) for a in high]
         ball = None
         if NORMS[norm]:
             if len(set(s.std)) > 1:
@@ -103,7 +103,29 @@ class GateSamples:
                     'numbers a ball is no ball; use norm = "inf", or let the network normalise by itself'
                 )
             ball = Ball(s.to_network(v), radius / s.std[0], NORMS[norm])
-        return Region(s.to_network(low), s.to_network(high), ball)
+        ends = self._ends(v, radius)
+        return Region(tuple(a for a, _ in ends), tuple(b for _, b in ends), ball)
+
+    def _ends(self, v: Sequence[Fraction], radius: Fraction) -> list[tuple[Fraction, Fraction]]:
+        """Of every input's interval in the network's units.
+
+        Pixels take few values, and equal ones are one object: telling them by identity makes exact arithmetic
+        cheap. Points and scaling keep the objects alive.
+        """
+        s, known = self.scaling, self.memo.setdefault(radius, {})
+        if len(known) > _MEMO:
+            known.clear()
+        ends: list[tuple[Fraction, Fraction]] = []
+        for a, mean, std in zip(v, s.mean, s.std, strict=True):
+            at = (id(a), id(mean), id(std))
+            found = known.get(at)
+            if found is None:
+                low, high = a - radius, a + radius
+                if s.clip is not None:
+                    low, high = max(low, s.clip[0]), min(high, s.clip[1])
+                found = known[at] = ((low - mean) / std, (high - mean) / std)
+            ends.append(found)
+        return ends
 
 
 def load_samples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifier.gate.emit.words import summary
+from verifier.gate.emit.words import clean, summary
 from verifier.gate.report import Alert, GateReport, Outcome
 
 SHOWN = 10  # of each level in one step; GitHub drops the rest without a word
@@ -46,7 +46,7 @@ def _command(command: str, alert: Alert) -> str:
 
 
 def _message(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return clean(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from verifier.gate.emit.words import ICONS, summary
+from verifier.gate.emit.words import ICONS, clean, summary
 from verifier.gate.report import Finding, GateReport, Outcome
 
 MOST = 900_000  # bytes
@@ -77,5 +77,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _text(text: str) -> str:
     """One line that Markdown shows as it is."""
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    line = " ".join(clean(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", line)

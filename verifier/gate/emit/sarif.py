@@ -42,7 +42,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "name": rule.name,
         "shortDescription": {"text": rule.text},
-        "helpUri": f"{INFORMATION}/blob/main/docs/howto/gate.md",
+        "helpUri": INFORMATION,
         "defaultConfiguration": {"level": rule.level},
     }
 

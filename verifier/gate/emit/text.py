@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from verifier.gate.emit.words import clean
 from verifier.gate.report import Finding, GateReport, Outcome
 
 _WORDS = {
@@ -27,7 +28,7 @@ def emit(report: GateReport) -> str:
     )
     if report.outcome is Outcome.INCONCLUSIVE:
         lines.append(f"inconclusive requirements are treated as: {report.unknown.value}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(clean(line) for line in lines) + "\n"
 
 
 def _finding(finding: Finding) -> list[str]:

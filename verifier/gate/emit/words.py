@@ -13,7 +13,7 @@ ICONS: Mapping[Outcome, str] = {
     Outcome.INCONCLUSIVE: "❔",
     Outcome.ERROR: "⛔",
 }
-INFORMATION = "https://github.com/surebound/surebound"
+INFORMATION = "https://pypi.org/project/surebound/"
 # characters that XML 1.0 forbids, lone surrogates included
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from verifier.gate.run import Desk
 
 SHOWN, HARDEST = 6, 20
+BLOCK = 64  # samples bounded at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +120,22 @@ def _clean(network: Loaded, samples: GateSamples, semantics: Semantics) -> tuple
     from bounds.methods.rule import Rule, relax_boxes
 
     _, plan = plans(network.model.graph, network=semantics is Semantics.FLOAT32)
-    rights: list[bool] = []
-    wrongs: list[bool] = []
-    for point, label in zip(samples.points, samples.labels, strict=True):
-        z = samples.scaling.to_network(point)
-        lo, hi = float64_box(z, z)
+    fed = [samples.region(i, Fraction(0), "inf").lower for i in range(len(samples.points))]
+    boxes = [float64_box(z, z) for z in fed]
+    lo, hi = (np.stack([box[side] for box in boxes]) for side in (0, 1))
+    lows: list[Array] = []
+    highs: list[Array] = []
+    for start in range(0, len(lo), BLOCK):
+        part = slice(start, start + BLOCK)
         with np.errstate(all="ignore"):
-            tape = relax_boxes(plan, lo[None], hi[None], Rule(forward=False, refine=False))
+            tape = relax_boxes(plan, lo[part], hi[part], Rule(forward=False, refine=False))
         ends = [tape.outputs[slot] for slot in plan.outputs]
-        low, high = (np.concatenate([e[side] for e in ends], axis=1) for side in (0, 1))
-        right, wrong = right_and_wrong(low, high, np.array([label]))
-        rights.append(bool(right[0]))
-        fed = semantics is Semantics.REAL or all(Fraction(float(np.float32(v))) == v for v in z)
-        wrongs.append(bool(wrong[0]) and fed)
-    return np.array(rights), np.array(wrongs)
+        lows.append(np.concatenate([e[0] for e in ends], axis=1))
+        highs.append(np.concatenate([e[1] for e in ends], axis=1))
+    right, wrong = right_and_wrong(np.concatenate(lows), np.concatenate(highs), np.array(samples.labels))
+    if semantics is Semantics.FLOAT32:
+        wrong &= [all(Fraction(float(np.float32(v))) == v for v in z) for z in fed]
+    return right, wrong
 
 
 def _finding(  # noqa: PLR0913 - everything that was found
@@ -289,9 +292,11 @@ def _named(samples: GateSamples, i: int, radius: Fraction) -> str:
 
 
 def _text(value: Fraction) -> str:
-    """A radius as people write it: a short decimal where there is one, else the quotient."""
-    short = f"{float(value):.6g}"
-    return short if Fraction(short) == value else str(value)
+    """A radius as people write it: a short decimal where there is one, parts of 255, or the quotient."""
+    short, parts = f"{float(value):.6g}", value * 255
+    if Fraction(short) == value:
+        return short
+    return f"{parts.numerator}/255" if parts.denominator == 1 else str(value)
 
 
 def _share(value: Fraction) -> str:

@@ -79,7 +79,7 @@ def _bound(desk: Desk, s: LipschitzSettings, network: Loaded, norms: tuple[str, 
     cache = desk.prover.cache
     name = key_of({"": network.checked.digest}, f"lipschitz {norms[0]} {norms[1]}", "real")
     kept = cache.look_lipschitz(name, network.checked, norms)
-    if kept is not None and kept.upper is not None and Fraction(kept.upper) <= s.at_most:
+    if kept is not None and Fraction(kept.upper) <= s.at_most:
         return _Bound(kept.upper, "cache", str(kept.file), ())
     seconds = min(x for x in (desk.prover.limits.query, desk.prover.left, 120.0) if x is not None)
     effort = sdp.Effort(seconds=max(seconds, 0.1), sampling=None, seed=desk.prover.seed)

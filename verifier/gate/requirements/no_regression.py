@@ -44,7 +44,7 @@ def _decide(desk: Desk, stated: Stated) -> Finding:
     path = desk.config.resolve(desk.config.top.baseline)
     required = f"the figure of {s.of} is not worse than the baseline's by more than {float(s.by):g}"
     if now.outcome is Outcome.ERROR:
-        raise BadInput(f"requirement '{s.of}' could not be looked at, so it has no figure; see there")
+        raise BadInput(f"requirement '{s.of}' could not be looked at, so it has no figure")
     if desk.update_baseline:
         return _result(desk, stated, now, required, Outcome.HOLDS, "the baseline is written anew")
     entries = read_baseline(path)
@@ -54,8 +54,8 @@ def _decide(desk: Desk, stated: Stated) -> Finding:
     changed = differences(before.settings, now.settings)
     if changed:
         raise BadInput(
-            f"{path}: the figure of '{s.of}' was made with other settings: {'; '.join(changed)}; make it again "
-            "with 'verify gate --update-baseline' if that is meant"
+            f"{path}: the figure of '{s.of}' was made with other settings: {'; '.join(changed)}; "
+            f"{AGAIN} if that is meant"
         )
     if name not in before.measured:
         raise BadInput(
