@@ -1,6 +1,6 @@
 """The digits images as both example scripts see them: float32 pixels in [0, 1], split once and for all.
 
-    python examples/digits.py digits.npz      # writes the test images, as `verify robustness` reads them
+python examples/digits.py digits.npz      # writes the test images, as `verify robustness` reads them
 """
 
 from __future__ import annotations
