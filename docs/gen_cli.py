@@ -124,7 +124,7 @@ def _section(command: click.Command, title: str, level: int) -> Iterator[str]:
 def _paragraphs(text: str) -> Iterator[str]:
     for block in inspect.cleandoc(text).split("\n\n"):
         if block.startswith("\b"):
-            yield "```sh\n" + inspect.cleandoc(block.removeprefix("\b\n")) + "\n```"
+            yield "```text\n" + inspect.cleandoc(block.removeprefix("\b\n")) + "\n```"
         else:
             yield " ".join(block.split())
 
