@@ -164,14 +164,20 @@ def keys_revoke(id: str, data: Path | None, database: str | None) -> int:
 @_SERVER
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that the job may take.")
 @click.option("--semantics", type=click.Choice(["real", "float32"]), default="real", show_default=True)
+@click.option(
+    "--shards",
+    type=click.IntRange(0),
+    help="Workers that a long search is dealt out to; 0: none.  [default: those that are idle]",
+)
 @click.option("--fresh", is_flag=True, help="Do not take an earlier answer to the same question.")
 @click.option("--wait", "wait_", is_flag=True, help="Wait for the end.")
-def submit(
+def submit(  # noqa: PLR0913 - one argument for each option of the command
     model: Path,
     property: Path,
     server: str | None,
     timeout: float | None,
     semantics: str,
+    shards: int | None,
     fresh: bool,
     wait_: bool,
 ) -> int:
@@ -183,7 +189,8 @@ def submit(
 
     client = from_environment(server)
     limits: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
-    job = client.verify(model, property, options={"semantics": semantics}, fresh=fresh, **limits)
+    options: dict[str, Any] = {"semantics": semantics} | ({} if shards is None else {"shards": shards})
+    job = client.verify(model, property, options=options, fresh=fresh, **limits)
     if not wait_:
         click.echo(job.id)
         return 0

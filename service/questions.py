@@ -26,7 +26,7 @@ def new_job(body: NewJobBody, settings: Settings, tenant: str, idempotency: Idem
     return NewJob(
         tenant=tenant,
         kind=Kind(body.kind),
-        request=request_of(body),
+        request=limited(request_of(body), settings),
         budget=budget,
         queue=body.queue or ("long" if budget.timeout_s > settings.long_after_s else "short"),
         priority=body.priority,
@@ -35,6 +35,17 @@ def new_job(body: NewJobBody, settings: Settings, tenant: str, idempotency: Idem
         question=question(body, budget),
         idempotency=idempotency,
     )
+
+
+def limited(request: Json, settings: Settings) -> Json:
+    """The request after the server's policy: a search is dealt out to so many workers at most."""
+    options = request.get("options", {})
+    if "shards" not in options:
+        return request
+    asked = options["shards"]
+    # where nothing may be dealt out, nor may what nobody asked for
+    shards = asked if asked is None and settings.max_shards > 1 else min(asked or 0, settings.max_shards)
+    return request | {"options": options | {"shards": shards}}
 
 
 def budget_of(body: NewJobBody, settings: Settings) -> Budget:

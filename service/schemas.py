@@ -92,6 +92,18 @@ class Options(Strict):
     certificate: bool = Field(default=True, description="Whether a proof is kept.")
 
 
+class VerifyOptions(Options):
+    """How it is to be proved, and by how many."""
+
+    shards: int | None = Field(
+        default=None,
+        ge=0,
+        le=1024,
+        description="Workers that a long search is dealt out to, cut to the server's limit. 0: it stays with "
+        "one. Not given: it is dealt out to workers that have nothing else to do.",
+    )
+
+
 class _Job(Strict):
     timeout_s: float | None = Field(
         default=None, gt=0, le=1e9, description="Seconds; cut to the server's limit."
@@ -115,7 +127,7 @@ class VerifyJob(_Job):
     kind: Literal["verify"]
     model: Digest
     property: Property
-    options: Options = Options()
+    options: VerifyOptions = VerifyOptions()
 
 
 class SweepJob(_Job):

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     default_memory_mb: int = Field(default=2048, ge=64, description="Memory limit of a job that names none.")
     max_memory_mb: int = Field(default=16384, ge=64, description="Largest memory limit of a job.")
     max_attempts: int = Field(default=3, ge=1, le=20, description="Executions of a job that may be begun.")
+    max_shards: int = Field(
+        default=16, ge=0, le=1024, description="Most workers on one search; 0: none is dealt out."
+    )
     long_after_s: float = Field(
         default=300.0, gt=0, description="Jobs with a larger time limit queue as 'long'."
     )

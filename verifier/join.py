@@ -50,7 +50,7 @@ def join(
         AssertionError: a shard is not done.
     """
     start, options = time.monotonic(), options or Options()
-    state, found = load(whole), [load(end) for end in ends]
+    state, *found = (_read(path, evidence=certificate is not None) for path in (whole, *ends))
     problem = make_problem(prop, load_models(model, prop), options.semantics)
     for one in (state, *found):
         check_query(one, problem, options.semantics)
@@ -59,7 +59,7 @@ def join(
     status = conclude.unsat(ledger)
     told = Told(Settled(), [f"searched in {len(found)} shards by several workers"])
     told.varying = max(map(varying_inputs, problem.cases), default=0)
-    told.forward = told.varying <= FORWARD_INPUTS if state.kept is None else state.kept.forward
+    told.forward = told.varying <= FORWARD_INPUTS
     told.wanted_certificate = certificate is not None
     if certificate is not None:
         told.certificate = _write(problem, options, state, found, certificate, told)
@@ -69,6 +69,13 @@ def join(
     seconds = joining + sum(s.seconds for s in every)
     phases = {"search": seconds - joining, "join": joining}
     return make_report(problem, model, options, status, total, told, seconds=seconds, phases=phases)
+
+
+def _read(path: str | Path, *, evidence: bool) -> State:
+    state = load(path)
+    if not evidence:
+        state.kept = None  # it can be large
+    return state
 
 
 def _write(
@@ -85,6 +92,7 @@ def _write(
     if tracer is None:
         told.notes.append(TORN)
         return ""
+    told.forward = whole.kept.forward
     inputs: dict[int, Array] = whole.kept.whole()
     for part, _ in parts:
         inputs |= part.whole()

@@ -33,7 +33,8 @@ from workers.jobs.store import JobStore
 from workers.task import CHECKPOINT, END, WHOLE
 
 Announce = Callable[[str, str], None]
-SPLIT_AFTER_S = 5.0  # of searching alone, before a job is dealt out
+SPLIT_AFTER_S = 2.0  # of searching alone, before a job is dealt out
+MOST_WORKERS = 16  # that a job is dealt out to without having been asked
 PER_WORKER = 4  # shards for each worker that was asked for: they differ in size
 
 
@@ -46,8 +47,12 @@ class Group:
 
 
 def may_share(job: Job) -> bool:
-    """Whether a job is dealt out without having been asked to: a search of which nothing else was said."""
-    return job.kind is Kind.VERIFY and "shards" not in job.request.get("options", {})
+    """Whether a job is dealt out without having been asked to: a search of which nothing else was said.
+
+    A limit on subproblems is there to be repeated, which several workers cannot.
+    """
+    asked = job.request.get("options", {}).get("shards")
+    return job.kind is Kind.VERIFY and asked is None and job.budget.max_domains is None
 
 
 def nobody(job: str, queue: str) -> None:

@@ -60,7 +60,7 @@ class RunnerLimits:
     grace_s: float = 30.0
     store_s: float = 600.0
     alone_s: float = cubes.SPLIT_AFTER_S
-    offer_s: float = 2.0
+    offer_s: float = 1.0
 
 
 @dataclass(slots=True)
@@ -242,7 +242,7 @@ class Runner:
             return
         with contextlib.suppress(StoreUnreachable):  # then it goes on alone
             idle = self.store.idle(job.queue)
-            child.deal(idle + 1 if idle else 0)
+            child.deal(min(idle + 1, cubes.MOST_WORKERS) if idle else 0)
 
     def _beat(self, batch: _Batch, child: Child) -> None:
         """A heartbeat for every job that the child has; none is waited for when the store is away."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from workers.jobs.model import Answer, Job, Json, Progress
+from workers.jobs.model import Answer, Job, Json, Kind, Progress
 
 CHECKPOINT = "checkpoint"
 # of a job that was dealt out: its checkpoint then, and what its shards left (END, and their numbers)
@@ -45,10 +45,13 @@ class Task:
 
     @staticmethod
     def of(job: Job, digests: dict[str, str], files: dict[str, str], folder: Path, *, facts: bool) -> Task:
-        """The task of a claimed job."""
-        budget = job.budget
+        """The task of a claimed job. Shards share their job's time: it runs while they wait, too."""
+        budget, seconds = job.budget, job.budget.timeout_s
+        if job.kind is Kind.SHARD:
+            waited = max((job.started or job.created) - job.created, 0.0)
+            seconds = max(seconds - waited, 0.1)
         return Task(
-            job.id, job.kind.value, job.request, budget.timeout_s, budget.memory_mb, budget.max_domains,
+            job.id, job.kind.value, job.request, seconds, budget.memory_mb, budget.max_domains,
             digests, files, str(folder), facts,
         )  # fmt: skip
 

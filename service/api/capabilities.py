@@ -52,6 +52,7 @@ def capabilities(here: Here, caller: Reader) -> Response:  # noqa: ARG001 - the 
                 "default_memory_mb": s.default_memory_mb,
                 "max_memory_mb": s.max_memory_mb,
                 "max_attempts": s.max_attempts,
+                "max_shards": s.max_shards,
                 "queued_jobs": s.quota_queued,
                 "running_jobs": s.quota_running,
                 "bytes": s.quota_bytes,

@@ -525,6 +525,38 @@ class TestRecords:
         ]
         assert [w[0] for w in store.workers(5)] == ["b"]
 
+    def test_idle_slots(self, store: SqlStore, clock: Clock) -> None:
+        assert store.idle("short") == 0
+        store.beat("a", ["short"], {"slots": 3})
+        store.beat("b", ["long"], {"slots": 5})
+        assert store.idle("short") == 3
+        parent = submit(store)
+        assert store.idle("short") == 0  # a job waits
+        claim = take(store)
+        assert store.idle("short") == 2
+        shard = replace(NEW, kind=Kind.SHARD, parent=parent)
+        names = [submit(store, shard) for _ in range(2)]
+        assert store.idle("short") == 0
+        running = [store.claim_job(name, "w", LEASE) for name in names]
+        assert store.idle("short") == 1  # the slot that leads the job works on one of its shards
+        for one in running:
+            assert one is not None and store.finish(one, PROVED)
+        assert store.finish(claim, PROVED)
+        assert store.idle("short") == 3
+        clock.now += 3600
+        assert store.idle("short") == 0  # nobody has been heard of
+
+    def test_files_of_shards_are_kept_while_their_job_goes_on(self, store: SqlStore) -> None:
+        parent = submit(store)
+        claim = take(store)
+        files = {"model": "m", "property": {}, "checkpoint": "part", "whole": "all"}
+        shard = submit(store, replace(NEW, kind=Kind.SHARD, parent=parent, request=files))
+        assert {"part", "all"} <= store.named()
+        assert store.finish(store.claim_job(shard, "w", LEASE), PROVED)
+        assert {"part", "all"} <= store.named()  # they are still to be joined
+        assert store.finish(claim, PROVED)
+        assert not {"part", "all"} & store.named()
+
     def test_ping(self, store: SqlStore) -> None:
         store.ping()
 

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
 
 from job_models import box_property, finished, hard, request, store_at, upload, wait_for
-from queue_parts import SUPERVISOR, kill_group, running
+from queue_parts import SUPERVISOR, WORKER, kill_group, redis, running
 
 from bounds.errors import BadInput
 from bounds.io.onnx import load_bytes
@@ -26,9 +26,23 @@ from verifier.spec.load import loads
 from verifier.verdict import Status, UnknownReason
 from workers import cubes
 from workers.jobs.artifacts import Artifacts
-from workers.jobs.model import Answer, Artifact, Budget, Claim, Job, Kind, NewJob, Outcome, Signal, State
+from workers.jobs.model import (
+    Answer,
+    Artifact,
+    Budget,
+    Claim,
+    Job,
+    Kind,
+    NewJob,
+    Outcome,
+    Progress,
+    Signal,
+    State,
+)
+from workers.kinds import run_of
 from workers.local import Habits, Supervisor
 from workers.runner import Runner, RunnerLimits
+from workers.task import Task
 
 MODEL = hard(8, 60, seed=1)
 HOLDS = box_property(8, 1.4)
@@ -171,6 +185,128 @@ def test_a_lost_worker_is_replaced(place: Any, tmp_path: Path) -> None:
     assert (end.state, end.answer) == (State.FINISHED, Answer.VERIFIED), end
     assert [e.name for e in store.events(job, 0, 1000)].count("done") == 1
     check_proof(end, artifacts, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_lost_celery_worker_is_replaced(place: Any, tmp_path: Path) -> None:
+    pytest.importorskip("celery", reason="pip install 'surebound[redis]'")
+    from workers.celery_app import dispatcher
+
+    store, artifacts = place
+    model = upload(store, artifacts, MODEL)
+    with redis(tmp_path / "redis") as broker:
+        dispatch = dispatcher(broker.url)
+        where = tmp_path / "jobs.db", tmp_path / "files", broker.url
+        with running(WORKER, *where) as first, running(WORKER, *where):
+            job = store.submit(request(model, HOLDS, timeout_s=300, options=OPTIONS))[0].id
+            dispatch.notify(job, "short")
+            wait_for(lambda: any(s.answer is Answer.VERIFIED for s in store.shards(job)), 120)
+            kill_group(first)  # it may lead, or hold a shard
+            end = finished(store, [job], 200)[0]
+        dispatch.close()
+    assert (end.state, end.answer) == (State.FINISHED, Answer.VERIFIED), end
+    assert [e.name for e in store.events(job, 0, 1000)].count("done") == 1
+    assert all(s.attempt <= s.max_attempts for s in store.shards(job))
+    check_proof(end, artifacts, tmp_path)
+
+
+def dealt_out(store: Any, artifacts: Artifacts, folder: Path, lease_s: float) -> str:
+    """A job that a worker has claimed and dealt out, and of which nobody has heard since."""
+    model = upload(store, artifacts, MODEL)
+    job = store.submit(request(model, HOLDS, timeout_s=300, options=OPTIONS | {"split_after_s": 0.0}))[0]
+    claim = store.claim_job(job.id, "lost", lease_s)
+    folder.mkdir()
+    files = {"model": str(artifacts.file(model))}
+    ending = run_of(Kind.VERIFY)(Task.of(job, {"model": model}, files, folder, facts=False), Alone())
+    kept = [
+        (artifacts.put_file(folder / left.file, left.name, left.media_type), nodes)
+        for left, nodes in ending.shards
+    ]
+    whole = artifacts.put_file(folder / "checkpoint", "checkpoint", "application/zip")
+    cubes.submit(store, claim, whole, kept, 300.0, cubes.nobody)
+    return job.id
+
+
+class Alone:
+    """A parent that says nothing."""
+
+    def progress(self, now: Progress) -> None: ...
+
+    def cancelled(self) -> bool:
+        return False
+
+    def wanted(self) -> int:
+        return 0
+
+
+def test_another_worker_joins_what_a_lost_one_dealt_out(place: Any, tmp_path: Path) -> None:
+    store, artifacts = place
+    job = dealt_out(store, artifacts, tmp_path / "lost", 2.0)
+    limits = RunnerLimits(lease_s=3.0)
+    supervisor = Supervisor(store, artifacts, slots=1, habits=Habits(sweep_s=0.2), limits=limits)
+    supervisor.start()
+    try:
+        end = finished(store, [job], 200)[0]
+    finally:
+        supervisor.stop()
+    assert (end.state, end.answer, end.attempt) == (State.FINISHED, Answer.VERIFIED, 2), end
+    assert end.result["shards"] == len(store.shards(job)) == 8
+    check_proof(end, artifacts, tmp_path)
+
+
+def test_a_counterexample_in_one_shard_ends_those_at_work(place: Any, tmp_path: Path) -> None:
+    """Nothing is waited for but the events: another worker's counterexample, and the end of the job."""
+    store, artifacts = place
+    job = dealt_out(store, artifacts, tmp_path / "lost", 60.0)
+    supervisor = Supervisor(store, artifacts, slots=1)
+    found = store.claim_job(store.shards(job)[-1].id, "third", 60.0)
+    supervisor.start()
+    try:
+        wait_for(lambda: any(s.state is State.RUNNING and s.worker != "third" for s in store.shards(job)))
+        store.finish(found, Outcome(State.FINISHED, Answer.FALSIFIED))
+        cubes.end_siblings(store, found.job)
+        wait_for(lambda: all(s.state.final for s in store.shards(job)))
+    finally:
+        supervisor.stop()
+    states = [s.state for s in store.shards(job)]
+    assert states.count(State.CANCELLED) >= 1 and State.FAILED not in states
+    outcome = cubes.decided(cubes.group(store, store.get(job, None)))
+    assert outcome is not None and outcome.answer is Answer.FALSIFIED
+
+
+def test_a_damaged_part_fails_the_job(place: Any, tmp_path: Path) -> None:
+    store, artifacts = place
+    job = dealt_out(store, artifacts, tmp_path / "lost", 60.0)
+    shards, files = store.shards(job), {"model": str(artifacts.file(store.get(job, None).request["model"]))}
+    for i, shard in enumerate(shards):
+        folder = tmp_path / f"s{i}"
+        folder.mkdir()
+        mine = files | {"checkpoint": str(artifacts.file(shard.request["checkpoint"]))}
+        digests = {name: shard.request[name] for name in ("model", "checkpoint")}
+        ending = run_of(Kind.SHARD)(Task.of(shard, digests, mine, folder, facts=False), Alone())
+        assert ending.answer is Answer.VERIFIED
+        (left,) = ending.files
+        files[f"end-{i}"] = str(folder / left.file)
+    files["whole"] = str(artifacts.file(shards[0].request["whole"]))
+    parent = store.get(job, None)
+    digests = {"model": parent.request["model"]}
+
+    def joined(given: dict[str, str], name: str) -> Any:
+        folder = tmp_path / name
+        folder.mkdir()
+        return run_of(Kind.VERIFY)(Task.of(parent, digests, given, folder, facts=False), Alone())
+
+    good = joined(files, "good")
+    assert good.answer is Answer.VERIFIED and good.result["shards"] == 8
+    assert "certificate" in [left.name for left in good.files]
+    with pytest.raises(BadInput, match="in no shard"):
+        joined({n: f for n, f in files.items() if n != "end-3"}, "missing")
+    with pytest.raises((BadInput, AssertionError)):
+        joined(files | {"end-3": files["end-4"]}, "doubled")
+    broken = tmp_path / "torn"
+    broken.write_bytes(Path(files["end-3"]).read_bytes()[:-100])
+    with pytest.raises(BadInput, match="cannot be read"):
+        joined(files | {"end-3": str(broken)}, "broken")
 
 
 def test_a_checkpoint_of_another_question_is_refused(state: checkpoint.State, tmp_path: Path) -> None:

@@ -88,8 +88,14 @@ def options_of(task: Task, spent: float = 0.0) -> Options:
 def _joined(task: Task, model: Model, prop: Property) -> Ending:
     """The end of a job that was dealt out."""
     ends = [Path(file) for name, file in sorted(task.files.items()) if name.startswith(f"{END}-")]
-    certificate = certificate_of(task)
-    report = join(model, prop, task.files[WHOLE], ends, options=options_of(task), certificate=certificate)
+    try:
+        report = join(
+            model, prop, task.files[WHOLE], ends, options=options_of(task), certificate=certificate_of(task)
+        )
+    except MemoryError:  # the evidence of all parts together: the verdict needs none of it
+        report = join(model, prop, task.files[WHOLE], ends, options=options_of(task))
+        note = f"no certificate: putting it together needed more than memory_mb = {task.memory_mb}"
+        report = replace(report, notes=(*report.notes, note))
     ending = ending_of(task, report, prop, model, facts_of(task, model) if task.facts else None)
     return replace(ending, result=ending.result | {"shards": len(ends)})
 

@@ -10,10 +10,10 @@ pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
 
 from bounds.errors import BadInput
 from workers.jobs.artifacts import Artifacts
-from workers.jobs.model import Answer
+from workers.jobs.model import Answer, Budget, Job, Kind, State
 from workers.jobs.sql import open_store
 from workers.runner import Runner
-from workers.task import Ending, Left
+from workers.task import Ending, Left, Task
 
 
 @pytest.fixture
@@ -35,6 +35,18 @@ def test_links_and_ways_out_are_refused(runner: Runner, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="no file in the job's folder"):
             runner._kept(folder, Left("certificate", name, ""))
     assert runner._kept(folder, Left("certificate", "good", "")).size == 6
+
+
+def test_shards_share_the_time_of_their_job() -> None:
+    def seconds(kind: Kind, started: float) -> float:
+        job = Job(
+            "j", "t", kind, State.RUNNING, {}, Budget(60.0, 64), "short", 0, 1, 3, 1, 1000.0, started=started
+        )
+        return Task.of(job, {}, {}, Path(), facts=False).timeout_s
+
+    assert seconds(Kind.SHARD, 1000.0) == 60.0 and seconds(Kind.SHARD, 1045.0) == 15.0
+    assert 0 < seconds(Kind.SHARD, 2000.0) < 1 and seconds(Kind.SHARD, 999.0) == 60.0
+    assert seconds(Kind.VERIFY, 1045.0) == 60.0
 
 
 def test_endings_survive_the_pipe() -> None:
