@@ -26,6 +26,7 @@ T = TypeVar("T")
 Place = tuple[int, int]
 Key = tuple[str | int, ...]
 _MOST_EXPONENT = 2000  # an exact number beyond 10**2000 is a mistake, or an attempt to eat the memory
+_SMALLEST, _LARGEST = Fraction(1, 10**30), Fraction(10**30)  # floats near them are ordinary numbers
 
 
 def key(
@@ -243,6 +244,8 @@ class Reader:
             exact = fraction(value)
             if exact is None:
                 raise self.fail(path, f"'{path[-1]}' is {_WORDS[hint]}, not {_shown(value)}")
+            if exact and not _SMALLEST <= abs(exact) <= _LARGEST:
+                raise self.fail(path, f"'{path[-1]}' is {value}; give 0, or a number between 1e-30 and 1e30")
             return exact
         if hint is float and isinstance(value, int | Decimal) and not isinstance(value, bool):
             value = float(value)

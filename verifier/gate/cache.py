@@ -140,6 +140,29 @@ class Cache:
                 draft.unlink()
         return place
 
+    def prune(self, most: int) -> None:
+        """Removes the files that were not used for longest, until at most ``most`` bytes are kept."""
+        if self.folder is None or not self.writable:
+            return
+        found: list[tuple[float, int, Path]] = []
+        for path in (self.folder / "proofs").glob("*/*"):
+            with contextlib.suppress(OSError):  # another run may have removed it
+                facts = path.stat()
+                found.append((facts.st_mtime, facts.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found, key=lambda f: f[0]):
+            if total <= most:
+                return
+            with contextlib.suppress(OSError):
+                path.unlink()
+                total -= size
+
+    def _used(self, place: Path) -> None:
+        """Marks a file as used now."""
+        if self.writable:
+            with contextlib.suppress(OSError):
+                os.utime(place)
+
     def put(self, place: Path, data: bytes) -> None:
         """Writes a file beside a certificate."""
         try:
@@ -209,6 +232,7 @@ class Cache:
             return None
         except SureboundError as error:
             return self._refuse(place, error)
+        self._used(place)
         return Kept(content.verdict, place, witness)
 
     def look_lipschitz(self, key: str, model: Model, norms: tuple[str, str]) -> KeptBound | None:
@@ -230,6 +254,7 @@ class Cache:
             return None
         except SureboundError as error:
             return self._refuse(place, error)
+        self._used(place)
         return KeptBound(found.upper, place)
 
     def _refuse(self, place: Path, error: SureboundError) -> None:

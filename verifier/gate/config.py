@@ -143,6 +143,8 @@ def _check(config: GateConfig) -> None:
 
 
 def _exists(config: GateConfig, path: Key, name: str) -> None:
+    if not name.isprintable():
+        raise config.fail(path, f"{name!r} is no path; correct it")
     place = config.resolve(name)
     if not place.exists() and not place.with_name(place.name + ".gz").exists():
         raise config.fail(path, f"'{name}' does not exist (looked for {place}); correct the path")

@@ -65,6 +65,7 @@ class CacheEntry:
     """``[cache]``: where proofs are kept between runs."""
 
     path: str = key(CACHE, "folder, relative to this file; empty: no cache")
+    megabytes: int = key(1000, "when it holds more, what was not used for longest is removed", least=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,7 @@ def run(
             desk.decided(stated)
     finally:
         cache.close()
+        cache.prune(config.cache.megabytes << 20)
     report = _report(desk, cache, options, time.monotonic() - started)
     if options.update_baseline:
         return _updated(desk, report)

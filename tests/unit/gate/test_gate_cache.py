@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import gate_nets as nets
 import numpy as np
 import pytest
 from gate_nets import decide, only
+from onnx import TensorProto, helper, numpy_helper
 
 from verifier.gate.cache import Cache
 from verifier.gate.report import GateReport, Outcome
@@ -235,3 +237,50 @@ def test_combined_networks_are_kept_beside_their_proofs(folder: Path) -> None:
     certificate = Path(finding.questions[0].certificate)
     assert check(certificate, {"": certificate.with_suffix(".onnx")}, None).verdict == "unsat"
     assert only(decide(text, folder)).questions[0].source == "cache"
+
+
+def quantised(path: Path) -> Path:
+    """``x -> x + x1`` in 8 bits, by an operator that the checker does not read."""
+    f8, u8 = np.float32, np.uint8
+    stored = {
+        "s": f8(1 / 64), "z": u8(128), "b": np.array([[1], [1]], u8), "bs": f8(1), "bz": u8(0),
+        "ys": f8(1 / 32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("QLinearMatMul", ["q", "s", "z", "b", "bs", "bz", "ys", "z"], ["m"]),
+        helper.make_node("DequantizeLinear", ["m", "ys", "z"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s]) for n, s in (("x", 2), ("y", 1))]
+    tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in stored.items()]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_network_that_the_checker_does_not_read_is_proved_each_time(tmp_path: Path) -> None:
+    quantised(tmp_path / "q.onnx")
+    text = (
+        '[models.q]\npath = "q.onnx"\n[[requirement]]\nid = "o"\nkind = "output-range"\nmodel = "q"\n'
+        "lower = -0.5\nupper = 0.5\nhigh = 1.1\n"
+    )
+    for _ in range(2):
+        report = decide(text, tmp_path)
+        assert only(report).outcome is Outcome.HOLDS, only(report).message
+        assert (report.reused, report.proved, report.rejected) == (0, 1, 0)
+    assert any("the checker does not read this network" in note for note in report.notes)
+
+
+def test_the_folder_is_kept_below_its_size(folder: Path) -> None:
+    decide(TEXT, folder)
+    used, *idle = proofs(folder)
+    for path in proofs(folder):
+        os.utime(path, (1e9, 1e9))
+    os.utime(used, (2e9, 2e9))
+    cache = Cache.open(folder / ".surebound/cache")
+    cache.prune(used.stat().st_size + 1)
+    assert proofs(folder) == [used] and idle
+    report = decide(TEXT, folder)
+    assert (report.reused, report.proved, report.rejected) == (1, 4, 0)
+    assert used.stat().st_mtime != 2e9  # it was used, so it is the newest again

@@ -13,6 +13,8 @@ from pathlib import Path
 import gate_nets as nets
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bounds.errors import BadInput, SpecError
 from bounds.settings import loads, positions
@@ -100,6 +102,11 @@ def changed(old: str, new: str) -> str:
         (changed('"net.onnx"', '"nte.onnx"'), 7, "'nte.onnx' does not exist"),
         (changed('"test.npz"', '"no.npz"'), 9, "'no.npz' does not exist"),
         (changed('"*.vnnlib"', '"b*.vnnlib"'), 26, "'b*.vnnlib' matches no file"),
+        (changed('"*.vnnlib"', '"**x"'), 26, "'**x' is no pattern of paths"),
+        (changed('"*.vnnlib"', '"/x*"'), 26, "'/x*' is no relative path"),
+        (changed('"*.vnnlib"', '""'), 26, "'' is no path"),
+        (changed('"*.vnnlib"', "[]"), 26, "'files' is empty"),
+        (changed('"net.onnx"', r'"\u0000"'), 7, "is no path"),
         (changed('"*.vnnlib"', '["a.vnnlib", "b.vnnlib"]'), 26, "'b.vnnlib' does not exist"),
         (changed("clip = [0, 1]", "clip = [1, 0]"), 12, "'clip' is empty"),
         (changed("clip = [0, 1]", "clip = [0, 1, 2]"), 12, "'clip' has 3 numbers"),
@@ -157,6 +164,56 @@ def test_every_key_of_a_real_file_has_a_place() -> None:
 def test_absurd_numbers_are_refused(number: str, folder: Path) -> None:
     with pytest.raises(SpecError, match="'radius' is a number"):
         parse_config(changed('radius = "2/255"', f"radius = {number}"), folder=folder)
+
+
+@pytest.mark.parametrize("number", ["1e400", '"1e-400"', '"1/1e99"', "1e31"])
+def test_numbers_that_no_float_is_near_are_refused(number: str, folder: Path) -> None:
+    with pytest.raises(SpecError, match="'radius' is"):
+        parse_config(changed('radius = "2/255"', f"radius = {number}"), folder=folder)
+
+
+PIECES = (
+    "[",
+    "]",
+    "[[",
+    "]]",
+    '"',
+    "'",
+    '"""',
+    "=",
+    "{",
+    "}",
+    "#",
+    ".",
+    "1",
+    "-",
+    "e9",
+    "nan",
+    "true",
+    "\n",
+    "é",
+    "\\",
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_text_is_read_or_refused_with_a_sentence(data: st.DataObject, folder: Path) -> None:
+    """Lines dropped, repeated and swapped, pieces of syntax put anywhere."""
+    lines = GOOD.splitlines()
+    order = data.draw(st.lists(st.sampled_from(range(len(lines))), min_size=1, max_size=30))
+    text = "\n".join(lines[i] for i in (order if data.draw(st.booleans()) else range(len(lines)))) + "\n"
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        end = min(len(text), at + data.draw(st.integers(0, 3)))
+        text = text[:at] + data.draw(st.sampled_from(PIECES)) + text[end:]
+    try:
+        parse_config(text, "surebound.toml", folder)
+    except SpecError as error:
+        assert str(error).startswith("surebound.toml:") and "\n" not in str(error)
+        assert 0 <= error.line <= text.count("\n") + 1
+    except BadInput as error:
+        assert "\n" not in str(error)
 
 
 def test_deep_nesting_is_refused() -> None:

@@ -12,6 +12,7 @@ from verifier.gate.report import Counterexample, Finding, GateReport, Outcome
 from verifier.report import image
 
 _ROWS, _LARGEST = 50, 12
+_SIDE = 112  # pixels that small pictures are enlarged to, by whole factors
 
 
 def emit(report: GateReport) -> str:
@@ -151,7 +152,7 @@ def _example(c: Counterexample) -> str:
     ]
     pictures = image.compare(c.original, c.inputs, c.shape) if c.original else None
     if pictures is not None:
-        size = f"width={8 * pictures.width if pictures.width < 40 else pictures.width}"
+        size = f"width={pictures.width * max(1, _SIDE // pictures.width)}"
         for name, source in (
             ("sample", pictures.original),
             ("counterexample", pictures.changed),

@@ -8,7 +8,7 @@ from html import escape
 from verifier.gate.report import CurvePoint
 
 WIDTH, HEIGHT = 560.0, 260.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 16.0, 14.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 36.0, 14.0, 40.0
 
 
 def curve(points: Sequence[CurvePoint], name: str) -> str:

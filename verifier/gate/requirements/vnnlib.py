@@ -49,7 +49,13 @@ def _check(config: GateConfig, stated: Stated) -> None:
             raise config.fail(
                 (*stated.key, "files"), f"'{pattern}' is no relative path; write it relative to the file"
             )
-        found = matching(config.folder, pattern)
+        if not pattern or not pattern.isprintable():
+            raise config.fail((*stated.key, "files"), f"{pattern!r} is no path; correct it")
+        try:
+            found = matching(config.folder, pattern)
+        except (ValueError, NotImplementedError) as error:
+            told = f"'{pattern}' is no pattern of paths ({error}); write it like properties/*.vnnlib"
+            raise config.fail((*stated.key, "files"), told) from None
         missing = [f for f in found if not f.exists() and not f.with_name(f.name + ".gz").exists()]
         if missing or not found:
             what = f"'{pattern}' matches no file" if not found else f"'{pattern}' does not exist"
