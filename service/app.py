@@ -17,6 +17,7 @@ from service.context import Context
 from service.metering import HttpMetrics
 from service.middleware import Guard
 from service.pages import routes as pages
+from service.rates import Buckets
 from service.schemas import VIEW_EXAMPLES
 from service.settings import Settings
 from verifier.version import VERSION
@@ -42,7 +43,8 @@ def create_app(settings: Settings, store: JobStore, artifacts: Artifacts, dispat
         artifacts: where files lie.
         dispatcher: who is told about new jobs.
     """
-    here = Context(settings, store, artifacts, dispatcher, HttpMetrics())
+    buckets = Buckets(settings.rate_per_s, settings.rate_burst)
+    here = Context(settings, store, artifacts, dispatcher, HttpMetrics(), buckets)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:  # noqa: ARG001

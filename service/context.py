@@ -9,6 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.metering import HttpMetrics
+from service.rates import Buckets
 from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
@@ -30,6 +31,7 @@ class Context:
     artifacts: Artifacts
     dispatcher: Dispatcher
     metrics: HttpMetrics
+    buckets: Buckets
     stopping: threading.Event = field(default_factory=threading.Event)
     reading: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
 

@@ -63,6 +63,11 @@ class Settings(BaseSettings):
         default=30 * 24 * 3600.0, gt=0, description="Most processor seconds of one tenant in a day."
     )
 
+    rate_per_s: float = Field(
+        default=50.0, ge=0, description="Calls of one key in a second, on average; 0: not limited."
+    )
+    rate_burst: int = Field(default=500, ge=1, description="Calls of one key that may come at once.")
+
     events_poll_s: float = Field(default=0.25, gt=0, description="How often an event stream reads the store.")
     events_ping_s: float = Field(
         default=15.0, gt=0, description="Silence after which an event stream sends a ping."

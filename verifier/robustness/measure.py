@@ -197,8 +197,8 @@ class _Run:
 
     @property
     def wants_constants(self) -> bool:
-        """Whether to compute Lipschitz constants. By default not for balls of the infinity norm: they are boxes,
-        of which bounds prove a thousand as one block in less time than the constants of any network take."""
+        """Whether to compute Lipschitz constants. By default not for balls of the infinity norm: those are
+        boxes, of which bounds prove a thousand as one block in less time than constants take."""
         o = self.options
         if o.semantics is not Semantics.REAL or o.method == "bounds":
             return False

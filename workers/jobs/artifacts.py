@@ -80,9 +80,9 @@ class Artifacts:
         """A file from memory."""
         return self.put([data])
 
-    def put_file(self, source: Path, name: str, media_type: str, *, sync: bool = True) -> Artifact:
+    def put_file(self, source: Path | BinaryIO, name: str, media_type: str, *, sync: bool = True) -> Artifact:
         """A copy of a file, as an artefact of a job."""
-        with source.open("rb") as file:
+        with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
             digest, size = self.put(_chunks(file), sync=sync)
         return Artifact(name, digest, size, media_type)
 
