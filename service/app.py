@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from verifier.version import VERSION
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
 from workers.jobs.store import JobStore
+from workers.linter import Linter
 
 # enough for short transactions; more threads than this only fight for two cores
 THREADS = 16
@@ -44,13 +46,15 @@ def create_app(settings: Settings, store: JobStore, artifacts: Artifacts, dispat
         dispatcher: who is told about new jobs.
     """
     buckets = Buckets(settings.rate_per_s, settings.rate_burst)
-    here = Context(settings, store, artifacts, dispatcher, HttpMetrics(), buckets)
+    linter = Linter(artifacts.path / "work" / f"{os.getpid()}-lint")
+    here = Context(settings, store, artifacts, dispatcher, HttpMetrics(), buckets, linter)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:  # noqa: ARG001
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
         here.stopping.set()
+        await anyio.to_thread.run_sync(linter.close)
 
     app = FastAPI(
         title="surebound",

@@ -14,6 +14,7 @@ from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
 from workers.jobs.store import JobStore
+from workers.linter import Linter
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Context:
     dispatcher: Dispatcher
     metrics: HttpMetrics
     buckets: Buckets
+    linter: Linter
     stopping: threading.Event = field(default_factory=threading.Event)
     reading: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
 

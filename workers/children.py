@@ -73,13 +73,13 @@ class Home:
 class Child:
     """One child process, in a session (hence a process group) of its own, and its folder below ``work``."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, module: str = "workers.run") -> None:
         self.home = Home(work)
         environment = {name: os.environ[name] for name in PASSED if name in os.environ}
         environment |= dict.fromkeys(ONE_THREAD, "1")
         environment["TMPDIR"] = str(self.home.out)
         self.process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-m", "workers.run", str(self.home.path)],
+            [sys.executable, "-P", "-m", module, str(self.home.path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=self.home.out, env=environment, start_new_session=True, encoding="utf-8", errors="replace",
         )  # fmt: skip

@@ -316,6 +316,19 @@ def test_a_mistake_in_a_property_is_told_with_its_place(client: httpx.Client) ->
     }  # fmt: skip
 
 
+def test_a_mistake_in_vnnlib_2_is_told_with_its_place(client: httpx.Client) -> None:
+    pytest.importorskip("vnnlib", reason="pip install 'surebound[vnnlib2]'")
+    put(client)
+    declared = "(vnnlib-version <2.0>)\n(declare-network n (declare-input X float32 [1])\n"
+    text = declared + " (declare-output Y float32 [1]))\n(assert (>= Z[0] 3.0))\n"
+    found = problem(client.post("/v1/jobs", json=body(property={"vnnlib": text})), 422, "property-invalid")
+    assert found["errors"][0] | {"detail": ""} == {
+        "pointer": "/property/vnnlib", "line": 4, "column": 13, "detail": "",
+    }  # fmt: skip
+    good = body(property={"vnnlib": text.replace("Z[0]", "Y[0]")}, fresh=True)
+    assert client.post("/v1/jobs", json=good).status_code == 202
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
