@@ -29,6 +29,13 @@ class Settings(BaseSettings):
         default=Path("surebound-data"), description="Folder of the database and the artefacts."
     )
     database: str = Field(default="", description="SQLAlchemy URL; not given: SQLite in the data folder.")
+    artifacts: str = Field(
+        default="",
+        description="Object store for files, such as s3://bucket/prefix; not given: the data folder.",
+    )
+    retention_days: float = Field(
+        default=30.0, ge=0, description="For which files of ended jobs are kept at least; 0: for ever."
+    )
     broker: str = Field(default="", description="Redis that tells Celery workers of jobs; not given: none.")
     require_keys: bool | None = Field(
         default=None,

@@ -1,7 +1,8 @@
 """Reads properties in a confined child of the web process: ``python -m workers.lint HOME``.
 
 The official parser of VNN-LIB 2.0 is native code, which must not read what users sent where keys and other
-tenants' requests pass. One line of JSON for each property, one for each answer (:class:`workers.linter.Linter`).
+tenants' requests pass. One line of JSON for each property, one for each answer
+(:class:`workers.linter.Linter`).
 """
 
 from __future__ import annotations

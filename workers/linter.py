@@ -1,7 +1,7 @@
 """Asks a confined child whether a property can be read (:mod:`workers.lint`).
 
-It tells of mistakes early and is no gate: where the child is busy, slow, or dies of a text, the job's own child
-will say what is wrong.
+It tells of mistakes early and is no gate: where the child is busy, slow, or dies of a text, the job's own
+child will say what is wrong.
 """
 
 from __future__ import annotations

@@ -41,13 +41,14 @@ class Statistics:
         query = sa.select(sa.func.coalesce(sa.func.sum(models.c.size), 0)).where(models.c.tenant == tenant)
         return int(self._db.read(lambda c: c.scalar(query)) or 0)
 
-    def named(self) -> set[str]:
+    def named(self, ended_s: float | None = None) -> set[str]:
         """See the port."""
         waiting = jobs.c.finished.is_(None)
 
         def work(c: Connection) -> set[str]:
             found = set(c.scalars(sa.select(models.c.sha256)).all())
-            for files in c.scalars(sa.select(jobs.c.artifacts)):
+            old = sa.false() if ended_s is None else jobs.c.finished < self._db.now(c) - ended_s
+            for files in c.scalars(sa.select(jobs.c.artifacts).where(sa.or_(waiting, ~old))):
                 found.update(str(f["sha256"]) for f in files)
             for request in c.scalars(sa.select(jobs.c.request).where(waiting)):
                 found.update(
