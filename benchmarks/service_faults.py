@@ -1,8 +1,8 @@
 """500 jobs through the whole service while its parts are killed, stopped, filled and restarted.
 
-What happens and what is counted: ``tests/fault/fault_run.py``, whose short form is part of the tests. Two runs,
-on SQLite and on PostgreSQL. A job that is lost, ends twice or with another verdict, a poison that is not failed,
-an attempt beyond its limit: each is a failure of this command.
+What happens and what is counted: ``tests/fault/fault_run.py``, whose short form is part of the tests.
+Two runs, on SQLite and on PostgreSQL. A job that is lost, ends twice or with another verdict, a poison
+that is not failed, an attempt beyond its limit: each is a failure of this command.
 
     python benchmarks/service_faults.py --jobs 500 --rounds 3
 """

@@ -13,7 +13,7 @@ from store_backends import postgres
 pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
 
 from bounds.errors import BadInput
-from workers.jobs.database import HEAD, NotMigrated
+from workers.jobs.database import HEAD, NotMigrated, StoreUnreachable
 from workers.jobs.model import (
     Answer,
     Artifact,
@@ -620,6 +620,15 @@ class TestMigrations:
             open_store(postgres_url)
         open_store(postgres_url, migrate=True).close()
         open_store(postgres_url).close()
+
+
+def test_a_server_that_is_down_is_asked_again(tmp_path: Path) -> None:
+    """While PostgreSQL restarts its socket is gone; that passes, and is waited for."""
+    pytest.importorskip("psycopg", reason="pip install --group workers")
+    with pytest.raises(StoreUnreachable, match="does not answer"):
+        open_store(f"postgresql:///jobs?host={tmp_path}", patience_s=0.1)
+    with pytest.raises(StoreUnreachable, match="does not answer"):
+        open_store("postgresql://127.0.0.1:1/jobs", patience_s=0.1)
 
 
 def version(store: SqlStore, wanted: str) -> None:

@@ -40,6 +40,8 @@ _AGAIN = (
     "the database system is shutting down",
     "connection refused",
     "connection failed",
+    "is the server running",
+    "server closed the connection",
     "terminating connection",
     "connection is closed",
 )

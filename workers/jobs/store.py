@@ -158,8 +158,12 @@ class JobStore(Protocol):
         """How long ended jobs ran, for metrics."""
         ...
 
-    def named(self) -> set[str]:
-        """Digests of all files that a model, a job or an unfinished request names; others may be removed."""
+    def named(self, ended_s: float | None = None) -> set[str]:
+        """Digests of all files that a model, a job or an unfinished request names; others may be removed.
+
+        Args:
+            ended_s: what jobs left that ended longer ago does not count; None: it does.
+        """
         ...
 
     def bytes_of(self, tenant: str) -> int:
