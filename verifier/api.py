@@ -17,7 +17,6 @@ from bounds.kernels.allocator import keep_pages
 from bounds.methods.bounder import BounderOptions, Effort
 from bounds.methods.rule import FORWARD_INPUTS
 from bounds.numerics import NetworkRounding
-from bounds.plan import Plan
 from verifier import conclude
 from verifier.certificate import write_sat, write_unsat
 from verifier.problem import Network, Problem, float64_box, load_models, make_problem
@@ -42,7 +41,7 @@ from verifier.search.outcome import Watch as SearchWatch
 from verifier.search.pace import CHEAP
 from verifier.search.record import Recorder
 from verifier.search.region import hardest, root_facts
-from verifier.search.resume import check_certificate, check_query, go_on, query_of
+from verifier.search.resume import Warm, check_certificate, check_query, go_on, query_of
 from verifier.search.settle import Guide, Settled, Settler, varying_inputs
 from verifier.search.trace import Tracers, TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
@@ -73,6 +72,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
     earlier: str | Path | None = None,
+    warm: Warm | None = None,
 ) -> Report:
     """Decides whether a network can violate a property.
 
@@ -88,6 +88,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
         resume: a checkpoint to go on from; it holds evidence for a certificate if its run wanted one.
         earlier: the certificate of an earlier run on a similar network or property, whose splits, slopes and
             multipliers, or whose counterexample, are tried first. It decides nothing.
+        warm: shared by runs that go on from shards of one checkpoint.
 
     Returns:
         The report; ``report.status`` is the verdict.
@@ -101,6 +102,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     budget = Budget(options.timeout, options.max_domains, None, cancel, phase=clock.phase)
     run = _Run(options, budget, clock, certificate, progress, picture=picture, checkpoint=checkpoint)
     run.earlier, run.hint = (None, None) if earlier is None else load_earlier(earlier)
+    run.warm = warm or run.warm
     if resume is not None:
         run.state = load_checkpoint(resume)
         check_certificate(run.state, wanted=certificate is not None)
@@ -138,7 +140,7 @@ class _Run:
     earlier: Earlier | None = None
     hint: Array | None = None
     keeper: Keeper | None = None
-    plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
+    warm: Warm = field(default_factory=Warm)
     usual: Effort | None = None
     told: Told = field(default_factory=lambda: Told(Settled(), []))
     unmodelled: list[str] = field(default_factory=list[str])
@@ -330,7 +332,7 @@ class _Run:
             problem.graph,
             table,
             options,
-            self.plans,
+            self.warm.plans,
             self.budget,
             ledger,
             tracer,
@@ -411,7 +413,7 @@ class _Run:
         base = 0.0 if part is None else part.closed
         if self.keeper is not None:
             self.keeper.enter(index, search.outcome, base)
-        outcome = search.run(*box, index) if part is None else go_on(search, part, *box)
+        outcome = search.run(*box, index) if part is None else go_on(search, part, *box, self.warm)
         if self.keeper is not None:
             self.keeper.leave(index, outcome, outcome.closed)
         if case.partial and outcome.reason is UnknownReason.NONE:
@@ -435,7 +437,7 @@ class _Run:
             network=NetworkRounding() if self.options.semantics is Semantics.FLOAT32 else None,
             evidence=evidence,
             ball=_ball(problem.property, case),
-            plans=self.plans,
+            plans=self.warm.plans,
             seconds=self.options.timeout if self.state is None else self.state.limit,
             # a certificate has one rule for all its cases
             varying=self.told.varying if evidence else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from bounds.domain import Domains
 from bounds.errors import BadInput
 from bounds.graph import Array
+from bounds.methods.bounder import BoundResult
 from bounds.methods.tape import Stopped
+from bounds.plan import Plan
 from verifier.problem import Problem
 from verifier.search.checkpoint import Part, State
 from verifier.search.frontier import Frontier
@@ -63,7 +66,20 @@ def check_certificate(state: State, *, wanted: bool) -> None:
         )
 
 
-def go_on(search: Search, part: Part, lo: Array, hi: Array) -> Outcome:
+@dataclass(slots=True)
+class Warm:
+    """What runs that go on from parts of one checkpoint can share in memory, so that none makes it again.
+
+    Attributes:
+        plans: compiled networks, by precision.
+        roots: bounds of whole cases whose operands are split, by case.
+    """
+
+    plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
+    roots: dict[int, BoundResult] = field(default_factory=dict[int, BoundResult])
+
+
+def go_on(search: Search, part: Part, lo: Array, hi: Array, warm: Warm) -> Outcome:
     """Continues the search of one case, whose box is ``lo, hi: d``.
 
     Soundness: every subproblem is bounded anew. That they cover what was not settled is the checkpoint's
@@ -80,10 +96,12 @@ def go_on(search: Search, part: Part, lo: Array, hi: Array) -> Outcome:
     one = np.ones(1)
     root = Domains(lo[None], hi[None], np.array([part.case]), np.ones((1, groups), dtype=bool), -one, one)
     try:
-        result, _ = search.settler.bound(root, search.budget.should_stop, None)
+        if part.case not in warm.roots:
+            warm.roots[part.case], _ = search.settler.bound(root, search.budget.should_stop, None)
     except Stopped:
         search.outcome.reason = search.budget.exhausted(0, 0)
         return _unchanged(search, part)
+    result = warm.roots[part.case]
     root.open &= ~result.refuted
     root.lb[:] = np.where(root.open, result.lower, np.inf).min(axis=1)
     tape = operand_tape(result.tape, search.settler.fast.plan)

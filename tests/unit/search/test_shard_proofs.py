@@ -14,6 +14,7 @@ from test_many_cases import prop as many_prop
 from test_operand_search import hard
 
 from bounds.errors import BadInput, CertificateRejected
+from bounds.methods.bounder import BoundResult
 from verifier import Options, verify
 from verifier.certificate import write_unsat
 from verifier.check.main import check
@@ -22,6 +23,7 @@ from verifier.join import join
 from verifier.problem import load_models, make_problem
 from verifier.proof_part import contradiction, joined
 from verifier.search import checkpoint
+from verifier.search.resume import Warm
 from verifier.search.shards import Shard, book, deal
 from verifier.spec.load import load
 from verifier.spec.model import Property
@@ -163,6 +165,26 @@ def test_swapped_parts_are_refused(parts: Parts, tmp_path: Path) -> None:
     proof = forged(parts, [tmp_path / "moved", *parts.ends[1:]], tmp_path / "p.sbcert")
     with pytest.raises(CertificateRejected):
         check(proof, {"": parts.model}, parts.property_path)
+
+
+def test_shards_of_one_checkpoint_share_what_is_warm(parts: Parts, tmp_path: Path) -> None:
+    """The bounds of a root are made once for all of them, and what comes of them is the same."""
+    warm, ends, roots = Warm(), list[Path](), list[dict[int, BoundResult]]()
+    for i, shard in enumerate(deal(checkpoint.load(parts.whole), len(parts.ends))):
+        path = tmp_path / f"{i}"
+        checkpoint.save(path, shard.state)
+        report = verify(parts.model, parts.property, resume=path, checkpoint=path, warm=warm)
+        assert report.reason is UnknownReason.PART
+        ends.append(path)
+        roots.append(dict(warm.roots))
+        alone, shared = checkpoint.load(parts.ends[i]), checkpoint.load(path)
+        assert shared.created == alone.created or i == 0  # the first of the others was searched with pauses
+    operands = any(p.operands for p in checkpoint.load(parts.whole).parts)
+    assert all((0 in r) is operands for r in roots)
+    assert not operands or all(r[0] is roots[0][0] for r in roots)
+    proof = tmp_path / "p.sbcert"
+    join(parts.model, parts.property, parts.whole, ends, certificate=proof)
+    assert check(proof, {"": parts.model}, parts.property_path).verdict == "unsat"
 
 
 def test_a_shard_concludes_nothing(parts: Parts, tmp_path: Path) -> None:
