@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import os
 import re
 import select
@@ -94,7 +95,7 @@ def test_the_parts_in_the_pictures_cover_and_bound() -> None:
     assert len(every) >= 3 and all(p.closed for p in every[-1]) and not any(p.closed for p in every[0])
     for parts in every:
         assert (parts[0].lo, parts[-1].hi) == (module.LEFT, module.RIGHT)
-        assert all(a.hi == b.lo for a, b in zip(parts, parts[1:], strict=False))
+        assert all(a.hi == b.lo for a, b in itertools.pairwise(parts))
         for velocity, torque in module.curve():
             assert all(torque >= p.lower for p in parts if p.lo <= velocity <= p.hi)
 
