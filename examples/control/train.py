@@ -10,7 +10,7 @@ The pendulum stands upright at angle 0 (in rad); the angular velocity is in rad/
 
 The set that the state must never leave is a parallelogram: states ``x = T z`` with ``z`` in [-1, 1]^2, whose
 sides lie along the slow and the fast mode of the loop. ``closed_loop.onnx`` maps ``(z, push)`` to the next
-``z``, so "the set is never left" is a property of one network: for every z in the square and every push allowed,
+``z``, so "the set is never left" is a property of one network: for every z in the square and every push,
 z' is in the square again. By induction it is then true of all times.
 """
 

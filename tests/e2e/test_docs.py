@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import itertools
 import os
+import re
 import select
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docs_blocks import ROOT, Block, Page, blocks, masked
@@ -23,6 +29,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", CODE, ids=lambda p: str(p.relative_to(ROOT)))
 def test_page(page: Path, tmp_path: Path) -> None:
     name = str(page.relative_to(ROOT))
@@ -42,6 +49,55 @@ def test_what_is_not_run_is_listed() -> None:
         print(f"{page.relative_to(ROOT)}:{block.line}: {block.reason}")  # noqa: T201  (for people)
     print(f"{len(code)} blocks of code, {len(left_out)} of them not run")  # noqa: T201
     assert len(left_out) <= len(code) // 4
+
+
+# --- pages and pictures that scripts make
+
+
+def generator(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_python_reference_is_current() -> None:
+    module = generator("gen_python")
+    assert module.PAGE.read_text(encoding="utf-8") == module.render(), "run python docs/gen_python.py"
+
+
+def test_what_the_python_reference_names_can_be_imported() -> None:
+    module = generator("gen_python")
+    for names in module.PUBLIC.values():
+        for _, name, home in names:
+            if home == "training":
+                pytest.importorskip("torch", reason="pip install '.[train]'")
+            assert hasattr(importlib.import_module(home), name), f"{home}.{name}"
+
+
+def test_the_pictures_of_branch_and_bound_are_current() -> None:
+    """To half a pixel: bounds differ in their last digits from one BLAS to another."""
+    module = generator("gen_branch_and_bound")
+    for name, text in module.pictures().items():
+        shown = (module.FOLDER / name).read_text(encoding="utf-8")
+        assert re.sub(r"[-0-9.]+", "N", shown) == re.sub(r"[-0-9.]+", "N", text), name
+        pairs = zip(re.findall(r"[0-9]+\.?[0-9]*", shown), re.findall(r"[0-9]+\.?[0-9]*", text), strict=True)
+        assert all(abs(float(a) - float(b)) <= 0.5 for a, b in pairs), (
+            "run python docs/gen_branch_and_bound.py"
+        )
+
+
+def test_the_parts_in_the_pictures_cover_and_bound() -> None:
+    module = generator("gen_branch_and_bound")
+    every = module.rounds()
+    assert len(every) >= 3 and all(p.closed for p in every[-1]) and not any(p.closed for p in every[0])
+    for parts in every:
+        assert (parts[0].lo, parts[-1].hi) == (module.LEFT, module.RIGHT)
+        assert all(a.hi == b.lo for a, b in itertools.pairwise(parts))
+        for velocity, torque in module.curve():
+            assert all(torque >= p.lower for p in parts if p.lo <= velocity <= p.hi)
 
 
 # --- the runner itself
