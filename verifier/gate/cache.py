@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from bounds.errors import CertificateRejected, ModelUnsupported, SureboundError
+from verifier.certificate import VERSION as CERTIFICATES
+from verifier.check.lipschitz import VERSION as LIPSCHITZ
 from verifier.check.lipschitz import check_document, read_object, validated
 from verifier.check.main import Model, check_parsed
 from verifier.check.reader import read
@@ -28,6 +31,8 @@ from verifier.spec.model import Property
 from verifier.verdict import Semantics, Status, Witness
 
 FORMAT = 1  # of the folder
+SUFFIXES = (".sbcert", ".json")
+_KEY = re.compile("[0-9a-f]{64}")
 _IGNORE = "# made by verify gate\n*\n"
 
 
@@ -186,7 +191,9 @@ class Cache:
             return []
         try:
             entries: Any = json.loads(self._history(requirement, question).read_text(encoding="utf-8"))
-            found = [self.place(str(e["key"]), str(e["suffix"])) for e in reversed(entries)]
+            told = [(str(e["key"]), str(e["suffix"])) for e in reversed(entries)]
+            # the folder may come from anywhere: nothing in it may lead out of it
+            found = [self.place(*one) for one in told if _KEY.fullmatch(one[0]) and one[1] in SUFFIXES]
         except (OSError, ValueError, KeyError, TypeError):
             return []
         return [f for f in found if f.is_file()]
@@ -273,7 +280,13 @@ def key_of(models: Mapping[str, str], question: str, semantics: str) -> str:
         question: digest of the property (or a text that says what is asked).
         semantics: level.
     """
-    told = {"format": FORMAT, "models": dict(models), "question": question, "semantics": semantics}
+    # certificates of another version are other answers: not found, rather than refused as if tampered with
+    told = {
+        "format": [FORMAT, CERTIFICATES, LIPSCHITZ],
+        "models": dict(models),
+        "question": question,
+        "semantics": semantics,
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bounds.errors import SureboundError
+from bounds.errors import BadInput, SureboundError
 from bounds.io.onnx import Model, load
 from verifier.api import verify
 from verifier.check.main import Model as Checked
@@ -165,7 +165,11 @@ class Prover:
             drafts = [self.cache.draft(_key(questions[i]), ".sbcert") for i in members]
             asked = [Together(questions[i].property, d) for i, d in zip(members, drafts, strict=True)]
             options = Options(semantics=semantics, seed=self.seed)
-            reports = verify_together(network.model, asked, options=options, should_stop=self.over)
+            try:
+                reports = verify_together(network.model, asked, options=options, should_stop=self.over)
+            except (OSError, BadInput) as error:
+                self._undraftable(error, drafts)
+                return  # each is asked by itself then
             for i, draft, report in zip(members, drafts, reports, strict=True):
                 if report is not None and report.status is Status.UNSAT:
                     answers[i] = self._answer(requirement, questions[i], report, draft)
@@ -183,7 +187,18 @@ class Prover:
         )  # fmt: skip
         draft = self.cache.draft(_key(ask), ".sbcert")
         networks = {name: one.model for name, one in ask.networks.items()}
-        report = verify(
+        try:
+            report = self._verify(networks, ask, options, draft)
+        except (OSError, BadInput) as error:
+            self._undraftable(error, [draft])
+            draft = None
+            report = self._verify(networks, ask, options, None)
+        return self._answer(requirement, ask, report, draft)
+
+    def _verify(
+        self, networks: Mapping[str, Model], ask: Ask, options: Options, draft: Path | None
+    ) -> Report:
+        return verify(
             networks,
             ask.property,
             options=options,
@@ -192,7 +207,18 @@ class Prover:
             cancel=self.cancel,
             earlier=self._earlier(requirement, ask),
         )
-        return self._answer(requirement, ask, report, draft)
+
+    def _undraftable(self, error: OSError | BadInput, drafts: Sequence[Path | None]) -> None:
+        """What to do where a certificate could not be written: a full disk must not cost the verdict.
+
+        Raises:
+            OSError, BadInput: the same, where it is about something else.
+        """
+        names = [str(d) for d in drafts if d is not None]
+        if not names or (isinstance(error, BadInput) and not any(n in str(error) for n in names)):
+            raise error
+        self.cache.writable = False
+        self.cache.note(f"proofs could not be kept: they cannot be written ({error})")
 
     def _earlier(self, requirement: str, ask: Ask) -> Path | None:
         """The newest readable certificate of the same question about another network: a search begins with

@@ -220,6 +220,9 @@ def test_earlier_certificates_are_found_by_requirement_and_question(folder: Path
     second, older = cache.earlier("r", name)
     assert older == first and second != first and second.is_file()
     assert cache.earlier("r", "sample 7") == [] and cache.earlier("x", name) == []
+    (history,) = [p for p in (folder / ".surebound/cache/history/r").iterdir() if name in p.read_text()]
+    history.write_text('[{"key": "../../../../net", "suffix": ".onnx"}, 3]')
+    assert cache.earlier("r", name) == []
     shutil.rmtree(folder / ".surebound/cache/history")
     assert cache.earlier("r", name) == []
 

@@ -131,6 +131,31 @@ def test_vnnlib_files(tmp_path: Path) -> None:
     }
 
 
+TWO = """(vnnlib-version <2.0>)
+(declare-network f (declare-input X real [1, 2]) (declare-output Y real [1, 2]))
+(declare-network g (declare-input A real [1, 2]) (declare-output B real [1, 2]))
+(assert (and (>= X[0,0] 0.5) (<= X[0,0] 1.0) (>= X[0,1] 0.0) (<= X[0,1] 0.25)))
+(assert (and (== A[0,0] X[0,0]) (== A[0,1] X[0,1])))
+(assert (>= Y[0,0] B[0,0]))
+"""
+
+
+def test_vnnlib_files_about_several_networks(tmp_path: Path) -> None:
+    pytest.importorskip("vnnlib", reason="pip install 'surebound[vnnlib2]'")
+    nets.halves(tmp_path / "net.onnx")
+    nets.halves(tmp_path / "twice.onnx", gain=2.0)
+    (tmp_path / "two.vnnlib").write_text(TWO)
+    text = (
+        '[models.net]\npath = "net.onnx"\n[models.twice]\npath = "twice.onnx"\n[[requirement]]\nid = "v"\n'
+        'kind = "vnnlib"\nmodel = "net"\nfiles = "two.vnnlib"\nnetworks = '
+    )
+    assert only(decide(text + '["f=net", "g=twice"]', tmp_path)).outcome is Outcome.HOLDS
+    assert only(decide(text + '["f=net", "g=twice"]', tmp_path)).reused == 1
+    assert only(decide(text + '["f=twice", "g=net"]', tmp_path)).outcome is Outcome.VIOLATED
+    missing = only(decide(text + '["f=net"]', tmp_path))
+    assert missing.outcome is Outcome.ERROR and "declares the networks f, g" in missing.questions[0].message
+
+
 BOXED = (
     '[models.net]\npath = "net.onnx"\n[[requirement]]\nid = "r"\nmodel = "net"\nlower = -1\nupper = [1, 1]\n'
 )

@@ -92,7 +92,11 @@ def _bound(desk: Desk, s: LipschitzSettings, network: Loaded, norms: tuple[str, 
         return _Bound(bound.upper, "proved", "", (*notes, f"proved, but not kept: {error}"))
     draft = cache.draft(name, ".json")
     if draft is not None:
-        draft.write_text(text, encoding="utf-8")
+        try:
+            draft.write_text(text, encoding="utf-8")
+        except OSError as error:
+            cache.note(f"a proof could not be kept ({error.strerror or error})")
+            draft = None
     place = cache.keep(draft, name, about=(s.id, "Lipschitz constant"), models={"": network.checked.digest})
     # certificates claim a little less than the search proved; their claim is the figure, so that it repeats
     claim = float(json.loads(text)["upper"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bounds.errors import SpecError, SureboundError
-from bounds.settings import key
+from bounds.settings import key, near
 from verifier.gate.prove import Answer, Ask, unusable
 from verifier.gate.report import Counterexample, Finding, Outcome, Question
 from verifier.gate.requirements.base import SEMANTICS, Common, Kind, Stated, worst
@@ -25,9 +25,12 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class VnnlibSettings(Common):
-    """Every property file (VNN-LIB 1.0 or 2.0, about one network) holds: no input violates it."""
+    """Every property file (VNN-LIB 1.0 or 2.0) holds: no input violates it."""
 
     model: str = key("", "name of the network", required=True)
+    networks: tuple[str, ...] = key(
+        (), 'for files about several networks: all of them, as "DECLARED=NAME" with names of [models]'
+    )
     files: tuple[str, ...] = key((), "property files; * and ** match as in paths", required=True, single=True)
     semantics: str = key(
         "real", "what is proved is about: the reals, or float32 arithmetic", choices=SEMANTICS
@@ -41,7 +44,19 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     return sorted(p for p in folder.glob(pattern) if p.is_file())
 
 
+def _pairs(s: VnnlibSettings) -> dict[str, str]:
+    """Declared network -> name of the model."""
+    return {
+        declared.strip(): name.strip() for declared, _, name in (one.partition("=") for one in s.networks)
+    }
+
+
 def _check(config: GateConfig, stated: Stated) -> None:
+    for declared, name in _pairs(stated.settings).items():
+        if not declared or name not in config.models:
+            hint = near(name, config.models) if declared and name else 'write "DECLARED=NAME"'
+            told = f"'{declared}={name}' names no network of [models]; {hint}"
+            raise config.fail((*stated.key, "networks"), told)
     if not stated.settings.files:
         raise config.fail((*stated.key, "files"), "'files' is empty; name at least one property file")
     for pattern in stated.settings.files:
@@ -74,7 +89,9 @@ def _decide(desk: Desk, stated: Stated) -> Finding:
         name = desk.shown(path)
         try:
             prop = load(path, open_inputs=True)
-            ask = Ask(name, prop, {prop.networks[0].name: network}, Semantics(s.semantics), name, 1)
+            given = {declared: desk.network(one) for declared, one in _pairs(s).items()}
+            given = given or {prop.networks[0].name: network}
+            ask = Ask(name, prop, given, Semantics(s.semantics), name, 1)
             (answer,) = desk.prover.ask(s.id, [ask])
         except SureboundError as error:
             line = error.line if isinstance(error, SpecError) else 0
