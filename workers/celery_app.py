@@ -6,6 +6,7 @@ or not; hence the message holds a job's id only, and whoever gets it must win th
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ from workers.jobs.store import JobStore
 from workers.local import Habits, next_claims, worker_name
 from workers.runner import Runner, RunnerLimits
 
+_LOG = logging.getLogger("surebound.workers")
 LONGEST_S = 4 * 3600  # the longest job; with ten minutes more, what a broker waits for an acknowledgement
 STUCK_S = 120.0  # a worker that has claimed nothing for so long while jobs wait has lost its broker
 
@@ -197,6 +199,8 @@ def _keep_house(place: Place, app: Celery, draining: Any, claimed: Any) -> None:
                     return
         except StoreUnreachable:
             continue
+        except Exception:
+            _LOG.exception("keeping house")  # it is done again in a moment
 
 
 def _stuck(store: JobStore, place: Place, claimed: float, now: float) -> bool:

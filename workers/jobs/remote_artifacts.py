@@ -2,8 +2,8 @@
 folder.
 
 A file is written to the folder first, so that limits and digests are seen to before anything leaves, then put
-under its digest; whoever needs a file that the folder lacks brings it. Contents never change under a name, so a
-copy is as good as the original, and two hosts that write the same file write the same bytes.
+under its digest; whoever needs a file that the folder lacks brings it. Contents never change under a name, so
+a copy is as good as the original, and two hosts that write the same file write the same bytes.
 """
 
 from __future__ import annotations
