@@ -1,12 +1,15 @@
 """Fails when a relative link in a Markdown file of the repository leads nowhere.
 
-Checks the target's existence and, for ``file.md#heading``, the heading.
+Checks the target's existence and, for ``file.md#heading``, the heading. With ``--external`` links to other
+servers are asked for as well; that needs a network, so no test does it.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,7 +19,12 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 def pages() -> list[Path]:
     """README and friends, docs, and the README files of other folders."""
-    found = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")}
+    found = {
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("examples/*/README.md"),
+    }
     return sorted(found)
 
 
@@ -41,9 +49,32 @@ def broken(page: Path) -> list[str]:
     return bad
 
 
+def external() -> list[str]:
+    """Links to other servers that are not answered; those that only refuse programs are told apart."""
+    asked: dict[str, str] = {}
+    for page in pages():
+        text = FENCE.sub("", page.read_text(encoding="utf-8"))
+        for link in re.findall(r"https?://[^\s)>\"'`\]]+", text):
+            if not re.match(r"https?://(127\.|localhost)", link):
+                asked.setdefault(link.rstrip(".,;"), str(page.relative_to(ROOT)))
+    bad: list[str] = []
+    for link, where in sorted(asked.items()):
+        request = urllib.request.Request(link, headers={"User-Agent": "surebound link check"})  # noqa: S310
+        try:
+            urllib.request.urlopen(request, timeout=20).close()  # noqa: S310
+        except urllib.error.HTTPError as error:
+            if error.code not in (403, 429):  # the server is there and does not like programs
+                bad.append(f"{where}: {link} ({error.code})")
+        except (OSError, ValueError) as error:
+            bad.append(f"{where}: {link} ({error})")
+    return bad
+
+
 def main() -> int:
     listed = pages()
     bad = [line for page in listed for line in broken(page)]
+    if "--external" in sys.argv[1:]:
+        bad += external()
     sys.stdout.write("".join(f"broken link: {line}\n" for line in bad))
     sys.stdout.write(f"{len(listed)} pages, {len(bad)} broken links\n")
     return 1 if bad else 0

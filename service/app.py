@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,12 +18,14 @@ from service.context import Context
 from service.metering import HttpMetrics
 from service.middleware import Guard
 from service.pages import routes as pages
+from service.rates import Buckets
 from service.schemas import VIEW_EXAMPLES
 from service.settings import Settings
 from verifier.version import VERSION
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
 from workers.jobs.store import JobStore
+from workers.linter import Linter
 
 # enough for short transactions; more threads than this only fight for two cores
 THREADS = 16
@@ -42,13 +45,16 @@ def create_app(settings: Settings, store: JobStore, artifacts: Artifacts, dispat
         artifacts: where files lie.
         dispatcher: who is told about new jobs.
     """
-    here = Context(settings, store, artifacts, dispatcher, HttpMetrics())
+    buckets = Buckets(settings.rate_per_s, settings.rate_burst)
+    linter = Linter(artifacts.path / "work" / f"{os.getpid()}-lint")
+    here = Context(settings, store, artifacts, dispatcher, HttpMetrics(), buckets, linter)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:  # noqa: ARG001
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
         here.stopping.set()
+        await anyio.to_thread.run_sync(linter.close)
 
     app = FastAPI(
         title="surebound",
@@ -62,7 +68,8 @@ def create_app(settings: Settings, store: JobStore, artifacts: Artifacts, dispat
         generate_unique_id_function=_operation_id,
     )
     app.state.context = here
-    for part in (models, jobs, artifacts_api, events, capabilities, health, metrics):
+    # routes are compared one after the other: what is polled comes first
+    for part in (jobs, models, artifacts_api, events, capabilities, health, metrics):
         app.include_router(part.router)
     pages.install(app)
     problems.install(app)

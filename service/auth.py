@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
+import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
 from bounds.errors import BadInput
-from service.context import context
+from service.context import Context, context
 from service.problems import Problem
 from service.settings import Settings
 from workers.jobs.model import Key
@@ -107,6 +108,19 @@ def identify(settings: Settings, store: JobStore, credentials: str) -> Caller:
     return Caller(key.tenant, key.scopes, key.id)
 
 
+def slow_down(here: Context, key: str) -> None:
+    """Raises 429 where a key calls too often. Calls without one come from this machine and are not counted.
+
+    Raises:
+        Problem: 429.
+    """
+    wait = here.buckets.take(key) if key else 0.0
+    if wait:
+        most = f"{here.settings.rate_per_s:g} a second, {here.settings.rate_burst} at once"
+        what = f"this key calls too often (at most {most}); wait, or follow events instead of polling"
+        raise Problem(429, "too-many-requests", what, headers={"Retry-After": str(math.ceil(wait))})
+
+
 _bearer = HTTPBearer(auto_error=False, description="A key: sb_<id>_<secret>", scheme_name="key")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
@@ -125,6 +139,7 @@ def needs(scope: Scope) -> Callable[[Request, Credentials], Awaitable[Caller]]:
         # only keys have to be looked up
         found = await anyio.to_thread.run_sync(ask) if given else ask()
         request.scope["surebound.key"] = found.key
+        slow_down(here, found.key)
         structlog.contextvars.bind_contextvars(tenant=found.tenant)
         if not found.may(scope):
             challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}

@@ -9,10 +9,12 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.metering import HttpMetrics
+from service.rates import Buckets
 from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
 from workers.jobs.store import JobStore
+from workers.linter import Linter
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Context:
     artifacts: Artifacts
     dispatcher: Dispatcher
     metrics: HttpMetrics
+    buckets: Buckets
+    linter: Linter
     stopping: threading.Event = field(default_factory=threading.Event)
     reading: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
 

@@ -1,7 +1,7 @@
 """Reads properties when they are submitted, so that a mistake is told at once, with its line and column.
 
 VNN-LIB 1.0 and built properties are read here: that reader is ours and pure Python. The official parser of
-VNN-LIB 2.0 is native code, so text in that language is read in the sandboxed child; here its size counts.
+VNN-LIB 2.0 is native code, so text in that language is read in a confined child of the web process.
 """
 
 from __future__ import annotations
@@ -35,18 +35,21 @@ def lint(here: Context, prop: Property) -> None:
         what = f"the property has over {limit} bytes; split it, or ask the operator for a larger max_property"
         raise Problem(413, "too-large", what, errors=[{"pointer": "/property/vnnlib", "detail": what}])
     if vnnlib2.is_vnnlib2(text):
+        wrong = here.linter.mistake(text)
+        if wrong is not None:
+            raise _invalid(wrong.detail, line=wrong.line, column=wrong.column)
         return
     with here.reading:
         try:
             load.loads(text, source=SOURCE, max_bytes=limit)
         except SpecError as error:
-            raise _invalid(error, line=error.line, column=error.column) from None
+            raise _invalid(str(error), line=error.line, column=error.column) from None
         except SureboundError as error:
-            raise _invalid(error) from None
+            raise _invalid(str(error)) from None
 
 
-def _invalid(error: SureboundError, *, line: int = 0, column: int = 0) -> Problem:
-    place: dict[str, Any] = {"pointer": "/property/vnnlib", "detail": str(error)}
+def _invalid(detail: str, *, line: int = 0, column: int = 0) -> Problem:
+    place: dict[str, Any] = {"pointer": "/property/vnnlib", "detail": detail}
     if line:
         place |= {"line": line, "column": column}
-    return Problem(422, "property-invalid", str(error), errors=[place])
+    return Problem(422, "property-invalid", detail, errors=[place])

@@ -22,9 +22,14 @@ from service.context import Context
 from service.settings import Settings
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.dispatch import Dispatcher
+from workers.jobs.remote_artifacts import open_artifacts
 from workers.jobs.sql import SqlStore, open_store
 
+DAY_S = 24 * 3600.0
 TIDY_S = 3600.0  # between two removals of files that nothing names
+SETTLE_S = 1.0  # between two looks at the database's log
+# a request passes three threads; each waits so long for one that computes (reads a property, say)
+SWITCH_S = 0.001
 
 
 def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlStore, Artifacts]:
@@ -38,7 +43,9 @@ def open_all(settings: Settings, *, migrate: bool | None = None) -> tuple[SqlSto
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{settings.data}: {error.strerror}; give another folder by --data") from None
-    return open_store(settings.database_url, migrate=migrate), Artifacts(folder / "artifacts")
+    return open_store(settings.database_url, migrate=migrate), open_artifacts(
+        folder / "artifacts", settings.artifacts
+    )
 
 
 class _Server(uvicorn.Server):
@@ -74,7 +81,12 @@ def run(settings: Settings, *, migrate: bool = False, log_level: str = "info") -
     store, artifacts = open_all(settings, migrate=migrate or None)
     check_start(settings, sum(not k.revoked for k in store.keys()))  # noqa: SIM118 - no mapping
     listener = listen(settings.host, settings.port)
-    with announced(settings, store, artifacts) as dispatcher, tidied(store, artifacts):
+    sys.setswitchinterval(SWITCH_S)
+    with (
+        announced(settings, store, artifacts) as dispatcher,
+        tidied(settings, store, artifacts),
+        settled(store),
+    ):
         app = create_app(settings, store, artifacts, dispatcher)
         config = uvicorn.Config(
             app,
@@ -148,14 +160,36 @@ def announced(settings: Settings, store: SqlStore, artifacts: Artifacts) -> Gene
 
 
 @contextlib.contextmanager
-def tidied(store: SqlStore, artifacts: Artifacts, every_s: float = TIDY_S) -> Generator[None]:
-    """Removes files that nothing names any more, now and then: a deleted job's, or a refused upload's."""
+def settled(store: SqlStore, every_s: float = SETTLE_S) -> Generator[None]:
+    """Lets no request wait for the database's own housekeeping."""
+    stop = threading.Event()
+
+    def settle() -> None:
+        while not stop.wait(every_s):
+            store.settle()
+
+    thread = threading.Thread(target=settle, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5.0)
+
+
+@contextlib.contextmanager
+def tidied(
+    settings: Settings, store: SqlStore, artifacts: Artifacts, every_s: float = TIDY_S
+) -> Generator[None]:
+    """Removes files that nothing needs any more, now and then: a deleted job's, a refused upload's, and what
+    jobs left that ended before the time for which files are kept."""
+    kept_s = settings.retention_days * DAY_S or None
     stop = threading.Event()
 
     def tidy() -> None:
         while not stop.wait(every_s):
             try:
-                removed = artifacts.collect(store.named())
+                removed = artifacts.collect(store.named(kept_s))
             except (SureboundError, OSError) as error:  # the database is away, or the folder: later, then
                 structlog.get_logger().error("tidying failed", action="tidy_failed", error=str(error))
                 continue
@@ -188,6 +222,7 @@ def work(settings: Settings, queues: list[str], processes: int) -> int:
     place = adapter.Place(
         database=settings.database_url,
         artifacts=artifacts.path,
+        files=settings.artifacts,
         broker=settings.broker,
         queues=tuple(queues),
         concurrency=processes,

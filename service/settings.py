@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,13 @@ class Settings(BaseSettings):
         default=Path("surebound-data"), description="Folder of the database and the artefacts."
     )
     database: str = Field(default="", description="SQLAlchemy URL; not given: SQLite in the data folder.")
+    artifacts: str = Field(
+        default="",
+        description="Object store for files, such as s3://bucket/prefix; not given: the data folder.",
+    )
+    retention_days: float = Field(
+        default=30.0, ge=0, description="For which files of ended jobs are kept at least; 0: for ever."
+    )
     broker: str = Field(default="", description="Redis that tells Celery workers of jobs; not given: none.")
     require_keys: bool | None = Field(
         default=None,
@@ -65,6 +73,11 @@ class Settings(BaseSettings):
         default=30 * 24 * 3600.0, gt=0, description="Most processor seconds of one tenant in a day."
     )
 
+    rate_per_s: float = Field(
+        default=50.0, ge=0, description="Calls of one key in a second, on average; 0: not limited."
+    )
+    rate_burst: int = Field(default=500, ge=1, description="Calls of one key that may come at once.")
+
     events_poll_s: float = Field(default=0.25, gt=0, description="How often an event stream reads the store.")
     events_ping_s: float = Field(
         default=15.0, gt=0, description="Silence after which an event stream sends a ping."
@@ -94,6 +107,7 @@ class Settings(BaseSettings):
         return self.database or f"sqlite:///{self.data.resolve() / 'surebound.db'}"
 
 
+@lru_cache(maxsize=256)  # asked for every request
 def loopback(host: str) -> bool:
     """Whether an address (or ``localhost``) means this machine only; other names do not count."""
     if host.lower().rstrip(".") == "localhost":

@@ -130,7 +130,12 @@ def plain(value: Any) -> Any:
 
 def etag(job: Job) -> str:
     """The entity tag of a job's resource: its revision."""
-    return f'"{job.id}.{job.revision}"'
+    return tag_of(job.id, job.revision)
+
+
+def tag_of(job: str, revision: int) -> str:
+    """See :func:`etag`."""
+    return f'"{job}.{revision}"'
 
 
 def matches(given: str | None, tag: str) -> bool:
@@ -149,8 +154,13 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 def poll_headers(job: Job) -> dict[str, str]:
     """For whoever polls: the tag, and when to come again."""
-    headers = {"ETag": etag(job), "Cache-Control": "no-cache"}
-    if not job.state.final:
+    return headers_of(etag(job), job.state)
+
+
+def headers_of(tag: str, state: State) -> dict[str, str]:
+    """See :func:`poll_headers`."""
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if not state.final:
         headers["Retry-After"] = "1"
     return headers
 

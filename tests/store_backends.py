@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,3 +34,14 @@ def postgres() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def become_owner(data: Path) -> Callable[[], None]:
+    """For ``preexec_fn``: what controls a server has to be the user that it runs as."""
+    owner, group = data.stat().st_uid, data.stat().st_gid
+
+    def become() -> None:
+        os.setgid(group)
+        os.setuid(owner)
+
+    return become

@@ -7,26 +7,14 @@ Imports nothing heavy, so that a wrong file is refused before torch is loaded. T
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
-import re
-import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bounds.errors import SpecError
-
-
-def key(default: Any, text: str, *, choices: tuple[str, ...] = (), least: float = -math.inf) -> Any:
-    """A documented key of the table: default, meaning, allowed words or least number."""
-    metadata = {"text": text, "choices": choices, "least": least}
-    return field(default=default, metadata=metadata)
-
+from bounds import settings
+from bounds.settings import Reader, key
 
 LAYER_NAMES: Final = ("spectral", "aol", "sll", "cpl", "cayley", "bcop", "soc", "lot", "bro", "sandwich")
 MARGIN_LOSSES: Final = ("cross-entropy", "offset", "emma", "logit-annealing", "hinge")
@@ -174,13 +162,8 @@ def parse_config(text: str, file: str = "config") -> Config:
     Raises:
         SpecError: see :func:`read_config`.
     """
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"line (\d+), column (\d+)", str(error))
-        line, column = (int(n) for n in place.groups()) if place else (0, 0)
-        raise SpecError(str(error).split(" (at")[0], file=file, line=line, column=column) from None
-    return _Reader(file, positions(text)).read(Config, values, ())
+    values, places = settings.loads(text, file)
+    return Reader(file, places).table(Config, values)
 
 
 def from_mapping(values: Mapping[str, Any]) -> Config:
@@ -189,81 +172,7 @@ def from_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
         SpecError: a key or value is wrong.
     """
-    return _Reader("config", {}).read(Config, values, ())
-
-
-def positions(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Line and column of every key path (this schema needs neither arrays of tables nor dotted keys)."""
-    found: dict[tuple[str, ...], tuple[int, int]] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\s*([\w.\"' -]+?)\s*\]", line)
-        pair = re.match(r"\s*(\"[^\"]*\"|'[^']*'|[\w.-]+)\s*=", line)
-        if header:
-            table = tuple(p.strip(" \"'") for p in header[1].split("."))
-            found.setdefault(table, (number, line.index("[") + 1))
-        elif pair:
-            path = (*table, *(p.strip(" \"'") for p in pair[1].split(".")))
-            found.setdefault(path, (number, len(line) - len(line.lstrip()) + 1))
-    return found
-
-
-class _Reader:
-    def __init__(self, file: str, places: Mapping[tuple[str, ...], tuple[int, int]]) -> None:
-        self.file, self.places = file, places
-
-    def fail(self, path: tuple[str, ...], message: str) -> SpecError:
-        line, column = self.places.get(path, (0, 0))
-        return SpecError(message, file=self.file, line=line, column=column)
-
-    def read(self, kind: Any, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-        hints = typing.get_type_hints(kind)
-        known = {f.name: f for f in dataclasses.fields(kind)}
-        made: dict[str, Any] = {}
-        for name, value in values.items():
-            here = (*path, name)
-            if name not in known:
-                raise self.fail(here, self._unknown(name, path, known))
-            if dataclasses.is_dataclass(hints[name]):
-                if not isinstance(value, Mapping):
-                    raise self.fail(here, f"'{name}' is a table: write [{name}] and its keys below")
-                made[name] = self.read(hints[name], value, here)
-            else:
-                made[name] = self._value(hints[name], known[name].metadata, value, here)
-        return kind(**made)
-
-    def _unknown(self, name: str, path: tuple[str, ...], known: Mapping[str, Any]) -> str:
-        where = f" in [{'.'.join(path)}]" if path else ""
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-        return f"unknown key '{name}'{where}; {hint}"
-
-    def _value(self, hint: Any, metadata: Mapping[str, Any], value: Any, path: tuple[str, ...]) -> Any:
-        if isinstance(hint, types.GenericAlias):
-            inner = hint.__args__[0]
-            if not isinstance(value, list):
-                raise self.fail(
-                    path, f"'{path[-1]}' is a list of {_WORDS[inner].removeprefix('a ')}s, not {value!r}"
-                )
-            return tuple(self._value(inner, metadata, v, path) for v in typing.cast("list[Any]", value))
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not hint:
-            raise self.fail(path, f"'{path[-1]}' is {_WORDS[hint]}, not {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.fail(path, f"'{path[-1]}' must be finite")
-        if metadata["choices"] and value not in metadata["choices"]:
-            near = difflib.get_close_matches(str(value), metadata["choices"], n=1, cutoff=0.5)
-            hint_text = (
-                f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(metadata['choices'])}"
-            )
-            raise self.fail(path, f"'{path[-1]}' cannot be '{value}'; {hint_text}")
-        if isinstance(value, int | float) and value < metadata["least"]:
-            raise self.fail(path, f"'{path[-1]}' is {value} and must be at least {metadata['least']:g}")
-        return value
-
-
-_WORDS: Final = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return Reader("config", {}).table(Config, values)
 
 
 def as_mapping(config: Config) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _npz(config: DataConfig) -> list[Any]:
 
 def _folder(config: DataConfig) -> list[Any]:
     try:
-        from PIL import Image  # pyright: ignore[reportMissingImports]
+        from PIL import Image
     except ImportError:
         raise BadInput("image folders need Pillow: pip install pillow") from None
     root = Path(config.path)

@@ -29,6 +29,8 @@ from verifier.search.case_table import tabulate
 from verifier.search.checkpoint import Part, State
 from verifier.search.checkpoint import load as load_checkpoint
 from verifier.search.clock import Clock
+from verifier.search.earlier import Earlier
+from verifier.search.earlier import load as load_earlier
 from verifier.search.falsify.falsifier import Confirm, Falsifier
 from verifier.search.keeper import LASTING, Keeper
 from verifier.search.loop import Outcome, Search
@@ -69,6 +71,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     picture: bool = False,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
+    earlier: str | Path | None = None,
     warm: Warm | None = None,
 ) -> Report:
     """Decides whether a network can violate a property.
@@ -83,6 +86,8 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
         picture: whether the report gets what a picture of the run needs.
         checkpoint: where to leave what is open, now and then and when the run ends undecided.
         resume: a checkpoint to go on from; it holds evidence for a certificate if its run wanted one.
+        earlier: the certificate of an earlier run on a similar network or property, whose splits, slopes and
+            multipliers, or whose counterexample, are tried first. It decides nothing.
         warm: shared by runs that go on from shards of one checkpoint.
 
     Returns:
@@ -96,6 +101,7 @@ def verify(  # noqa: PLR0913 - options keyword-only, each with a safe default
     clock = Clock("load")
     budget = Budget(options.timeout, options.max_domains, None, cancel, phase=clock.phase)
     run = _Run(options, budget, clock, certificate, progress, picture=picture, checkpoint=checkpoint)
+    run.earlier, run.hint = (None, None) if earlier is None else load_earlier(earlier)
     run.warm = warm or run.warm
     if resume is not None:
         run.state = load_checkpoint(resume)
@@ -131,6 +137,8 @@ class _Run:
     picture: bool
     checkpoint: str | Path | None = None
     state: State | None = None
+    earlier: Earlier | None = None
+    hint: Array | None = None
     keeper: Keeper | None = None
     warm: Warm = field(default_factory=Warm)
     usual: Effort | None = None
@@ -261,6 +269,14 @@ class _Run:
     def _remark(self, problem: Problem) -> None:
         """Notes on the query as such."""
         notes, told = self.told.notes, self.told
+        if self.earlier is not None and not self.earlier.fits(problem.graph, len(problem.cases)):
+            notes.append(
+                "the earlier proof is about other input boxes or nonlinear nodes; it is of no use here"
+            )
+            self.earlier = None
+        if self.hint is not None and len(self.hint) != problem.graph.input_size:
+            notes.append("the earlier counterexample has another number of inputs; it is of no use here")
+            self.hint = None
         told.wanted_certificate = self.certificate is not None
         if all(c.empty for c in problem.property.cases):
             notes.append("the input set is empty, so nothing can violate the property")
@@ -379,6 +395,8 @@ class _Run:
             self._watcher(total, share),
             whole if whole.any() else None,
             self.usual,
+            self.earlier,
+            self.hint,
         )
         return self._search(search, case, index, part, (lo, hi), share)
 

@@ -6,6 +6,7 @@ or not; hence the message holds a job's id only, and whoever gets it must win th
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,14 +21,15 @@ from celery import Celery, signals
 
 from workers.children import Pool
 from workers.dispatch_celery import TASK, CeleryDispatcher
-from workers.jobs.artifacts import Artifacts
 from workers.jobs.database import StoreUnreachable
 from workers.jobs.model import Claim, State
+from workers.jobs.remote_artifacts import open_artifacts
 from workers.jobs.sql import open_store
 from workers.jobs.store import JobStore
 from workers.local import Habits, next_claims, worker_name
 from workers.runner import Runner, RunnerLimits
 
+_LOG = logging.getLogger("surebound.workers")
 LONGEST_S = 4 * 3600  # the longest job; with ten minutes more, what a broker waits for an acknowledgement
 STUCK_S = 120.0  # a worker that has claimed nothing for so long while jobs wait has lost its broker
 
@@ -71,6 +73,7 @@ class Place:
         broker: redis://...; prefix: of all its keys, one per deployment.
         queues: "short", "long", "gpu".
         concurrency: jobs at once, each in a process of its own.
+        files: address of an object store; "": the folder is all there is.
     """
 
     database: str
@@ -82,6 +85,7 @@ class Place:
     habits: Habits = field(default_factory=Habits)
     limits: RunnerLimits = field(default_factory=RunnerLimits)
     visibility_s: float = LONGEST_S + 600
+    files: str = ""
 
 
 def make_app(broker: str, prefix: str = "surebound:", visibility_s: float = LONGEST_S + 600) -> Celery:
@@ -105,7 +109,7 @@ class _Process:
         self.place, self.claimed = place, claimed
         self.name = worker_name()
         self.store = open_store(place.database, migrate=False)
-        artifacts = Artifacts(place.artifacts)
+        artifacts = open_artifacts(place.artifacts, place.files)
         work = artifacts.path / "work" / f"{os.getpid()}-celery"
         self.dispatch = CeleryDispatcher(app)
         self.runner = Runner(
@@ -195,6 +199,8 @@ def _keep_house(place: Place, app: Celery, draining: Any, claimed: Any) -> None:
                     return
         except StoreUnreachable:
             continue
+        except Exception:
+            _LOG.exception("keeping house")  # it is done again in a moment
 
 
 def _stuck(store: JobStore, place: Place, claimed: float, now: float) -> bool:

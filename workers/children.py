@@ -10,21 +10,26 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from bounds.errors import BadInput
 from workers.jobs.model import Json
 from workers.task import Task
 
 # all that a child gets to know of its parent's environment: no address or password of a database
 PASSED = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
     "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SUREBOUND_CACHE_DIR", "XDG_CACHE_HOME",
     "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
@@ -33,16 +38,50 @@ TERM_S = 5.0  # from SIGTERM to SIGKILL
 _TAIL = 20  # lines of standard error that are kept
 
 
-class Child:
-    """One child process, in a session (hence a process group) of its own."""
+class Home:
+    """A child's folder. ``in`` holds what it is lent, which it can read; ``out`` is its own to change.
 
-    def __init__(self, cwd: Path) -> None:
+    A child can reach nothing else of the machine's files, where the system allows that to be forbidden.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="child-", dir=base))
+        self.lent, self.out = self.path / "in", self.path / "out"
+        self.lent.mkdir()
+        self.out.mkdir()
+
+    def lend(self, file: Path) -> Path:
+        """Where a child finds a file. A link, so that nothing is copied; writing by that way is forbidden."""
+        place = self.lent / file.name
+        if not place.exists():
+            try:
+                place.hardlink_to(file)
+            except OSError:  # another file system
+                shutil.copyfile(file, place)
+        return place
+
+    def take_back(self) -> None:
+        """Everything that was lent."""
+        for place in self.lent.iterdir():
+            place.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """When its child is gone."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Child:
+    """One child process, in a session (hence a process group) of its own, and its folder below ``work``."""
+
+    def __init__(self, work: Path, module: str = "workers.run") -> None:
+        self.home = Home(work)
         environment = {name: os.environ[name] for name in PASSED if name in os.environ}
         environment |= dict.fromkeys(ONE_THREAD, "1")
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.run"],
+        environment["TMPDIR"] = str(self.home.out)
+        self.process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-m", module, str(self.home.path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=cwd, env=environment, start_new_session=True, encoding="utf-8", errors="replace",
+            cwd=self.home.out, env=environment, start_new_session=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
         self.owner: tuple[str, str] | None = None  # tenant, digest of the network
         self.given_up: list[str] = []
@@ -132,6 +171,7 @@ class Child:
             with contextlib.suppress(OSError, ValueError):
                 if pipe is not None:
                     pipe.close()
+        self.home.remove()
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -160,8 +200,8 @@ class PoolLimits:
 class Pool:
     """Idle children. Used from several threads."""
 
-    def __init__(self, cwd: Path, limits: PoolLimits | None = None) -> None:
-        self.cwd, self.limits = cwd, limits or PoolLimits()
+    def __init__(self, work: Path, limits: PoolLimits | None = None) -> None:
+        self.work, self.limits = work, limits or PoolLimits()
         self._idle: list[Child] = []
         self._closed = False
         self._lock = threading.Lock()
@@ -174,7 +214,7 @@ class Pool:
                     self._idle.remove(child)
                     child.owner = (tenant, digest)
                     return child
-        child = Child(self.cwd)
+        child = Child(self.work)
         child.owner = (tenant, digest)
         return child
 
@@ -193,10 +233,11 @@ class Pool:
             old.kill()
 
     def warm(self) -> None:
-        """Starts a child that is ready for whatever comes first."""
-        child = Child(self.cwd)
-        with self._lock:
-            self._idle.append(child)
+        """Starts a child that is ready for whatever comes first, if there is room for its folder."""
+        with contextlib.suppress(OSError):
+            child = Child(self.work)
+            with self._lock:
+                self._idle.append(child)
 
     def tidy(self) -> None:
         """Gives up children that were idle for long, or have ended."""
@@ -217,3 +258,31 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._idle)
+
+
+def open_below(folder: Path, name: str) -> BinaryIO:
+    """Opens a regular file that a child left in its folder. It is not trusted: no part of the way may be a
+    link, also not one that takes a folder's place while we look.
+
+    Raises:
+        BadInput: it is no such file.
+    """
+    *folders, last = Path(name).parts or ("",)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in folders:
+            if part in ("/", ".."):
+                raise BadInput(f"'{name}' is no file in the job's folder")
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=held)
+            os.close(held)
+            held = inner
+        # a pipe would keep us waiting for a writer
+        file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=held)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise BadInput(f"'{name}' is no file in the job's folder")
+        return os.fdopen(file, "rb")
+    except OSError as error:
+        raise BadInput(f"'{name}' is no file in the job's folder ({error.strerror})") from None
+    finally:
+        os.close(held)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import secrets
@@ -132,11 +131,7 @@ class Supervisor:
         name = f"{self.name}-{slot}"
         while not self._stop.is_set():
             seen = self._news
-            try:
-                claim = self.store.claim(name, self.queues, self.limits.lease_s)
-                claims = [] if claim is None else self._with_family(claim)
-            except StoreUnreachable:
-                claims = []
+            claims = self._next(name)
             if not claims:
                 self._sleep(seen)
                 continue
@@ -150,8 +145,20 @@ class Supervisor:
             finally:
                 self._busy -= 1
 
-    def _with_family(self, claim: Claim) -> list[Claim]:
-        return next_claims(self.store, claim, self.habits.together, self.limits.lease_s)
+    def _next(self, name: str) -> list[Claim]:
+        """What a slot does next; none where there is nothing, or the store cannot say."""
+        try:
+            claim = self.store.claim(name, self.queues, self.limits.lease_s)
+            if claim is None:
+                return []
+            return next_claims(self.store, claim, self.habits.together, self.limits.lease_s)
+        except StoreUnreachable:
+            return []
+        except Exception:
+            # a claim that was made all the same runs out; the slot must not be lost with it
+            _LOG.exception("claiming")
+            self._stop.wait(1.0)
+            return []
 
     def _sleep(self, seen: int) -> None:
         with self._wake:
@@ -163,7 +170,7 @@ class Supervisor:
         beat = sweep = 0.0
         while not self._stop.wait(min(1.0, self.habits.poll_s)):
             now = time.monotonic()
-            with contextlib.suppress(StoreUnreachable):
+            try:
                 if now >= beat:
                     self.store.beat(self.name, self.queues, {"slots": self.slots, "busy": self._busy})
                     beat = now + self.habits.beat_s
@@ -171,7 +178,11 @@ class Supervisor:
                     sweep = now + self.habits.sweep_s
                     if self.store.sweep():
                         self.notify("", "")
-            self._pool.tidy()
+                self._pool.tidy()
+            except StoreUnreachable:
+                continue
+            except Exception:
+                _LOG.exception("keeping house")  # it is done again in a moment
 
 
 def _remove_left(base: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker's child: ``python -m workers.run``. The only process that reads what users sent.
+"""A worker's child: ``python -m workers.run HOME``. The only process that reads what users sent.
 
 It confines itself (:mod:`workers.sandbox`), then answers tasks (:mod:`workers.task`) until its input ends,
 which is the sign that its parent has gone, in whatever way.
@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TextIO
 
 from workers import sandbox
 from workers.jobs.model import Json, Kind, Progress
 from workers.jobs.rows import progress_json
+from workers.scrub import scrubbed
 from workers.task import Ending, Task
 
 EVERY = 0.25  # seconds between two messages of progress
@@ -96,7 +98,7 @@ class Teller:
 def main() -> None:
     """Serves until standard input ends."""
     line = Line()
-    taken = sandbox.enter()
+    taken = sandbox.enter(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
     _warm_up()
     line.listen()
     line.say({"ready": {"pid": os.getpid(), "given_up": taken}})
@@ -127,8 +129,10 @@ def together(tasks: list[Task], line: Line) -> list[Task]:
         decided = {}
     share = (_cpu() - begun) / max(len(decided), 1)
     left = [t for t in tasks if t.job not in decided]
+    by_name = {t.job: t for t in tasks}
     for job, ending in decided.items():
-        line.say({"job": job, "ending": replace(ending, cpu_seconds=share).as_json()})
+        whole = scrubbed(by_name[job], replace(ending, cpu_seconds=share))
+        line.say({"job": job, "ending": whole.as_json()})
     for task in left[1:]:
         line.say({"job": task.job, "ending": Ending(returned=True).as_json()})
     return left[:1]
@@ -150,7 +154,7 @@ def attempt(task: Task, hear: Teller) -> Ending:
         ending = run_of(Kind(task.kind))(task, hear)
     except Exception as error:
         ending = failure(error, task, limited=limited)
-    return replace(ending, cpu_seconds=_cpu() - begun)
+    return scrubbed(task, replace(ending, cpu_seconds=_cpu() - begun))
 
 
 def failure(error: Exception, task: Task, *, limited: bool) -> Ending:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bounds.errors import BadInput, LimitExceeded
 from workers import cubes
-from workers.children import Child, Pool
+from workers.children import Child, Pool, open_below
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.database import StoreUnreachable
 from workers.jobs.model import (
@@ -130,43 +130,63 @@ class Runner:
         now = time.monotonic()
         batch = _Batch({}, now + self.limits.grace_s, now + self.limits.beat_s)
         tasks: list[Task] = []
+        child = self._child(claims)
+        if child is None:
+            return []
         try:
             for claim in claims:
-                folder = self._folder(claim)
+                folder = self._folder(claim, child)
                 if folder is None:
                     continue
                 batch.running[claim.job.id] = _Running(claim, folder, now, now)
-                task = self._prepare(batch, claim, folder, more)
+                task = self._prepare(batch, claim, folder, child, more)
                 if task is not None:
                     tasks.append(task)
                     batch.deadline += claim.job.budget.timeout_s
             if batch.running:
-                digest = str(claims[0].job.request.get("model", ""))
-                child = self.pool.take(claims[0].job.tenant, digest)
-                try:
-                    self._attend(batch, child, tasks)
-                finally:
-                    self._let_go(batch, child)
+                self._attend(batch, child, tasks)
         finally:
+            self._let_go(batch, child)
             for claim in claims:
                 self._remove(batch, claim.job.id)
         return batch.dealt
 
-    def _folder(self, claim: Claim) -> Path | None:
-        """A folder for a claim's files; None where there is no room: the job waits for some."""
+    def _child(self, claims: Sequence[Claim]) -> Child | None:
+        """A child for these claims; None where there is no room for its folder: the jobs wait for some."""
         try:
-            return Path(tempfile.mkdtemp(prefix="job-", dir=self.work))
+            job = claims[0].job
+            return self.pool.take(job.tenant, str(job.request.get("model", "")))
         except OSError:
-            self._persist(lambda: self.store.give_back(claim, None, counts=False))
+            for claim in claims:
+                self._wait_for_room(claim)
             self.drain.wait(1.0)
             return None
 
-    def _prepare(self, batch: _Batch, claim: Claim, folder: Path, more: Mapping[str, str]) -> Task | None:
+    def _wait_for_room(self, claim: Claim) -> None:
+        self._persist(lambda: self.store.give_back(claim, None, counts=False))
+
+    def _folder(self, claim: Claim, child: Child) -> Path | None:
+        """A folder for a claim's files; None where there is no room: the job waits for some."""
+        try:
+            return Path(tempfile.mkdtemp(prefix="job-", dir=child.home.out))
+        except OSError:
+            self._wait_for_room(claim)
+            self.drain.wait(1.0)
+            return None
+
+    def _prepare(
+        self, batch: _Batch, claim: Claim, folder: Path, child: Child, more: Mapping[str, str]
+    ) -> Task | None:
         """The task of a claim; None if it ended here, for want of a file."""
         job = claim.job
         try:
             digests = self._digests(claim) | dict(more)
-            files = {name: str(self.artifacts.file(digest)) for name, digest in digests.items()}
+            paths = {name: self.artifacts.file(digest) for name, digest in digests.items()}
+            files = {name: str(child.home.lend(path)) for name, path in paths.items()}
+        except OSError:
+            self._remove(batch, job.id)
+            self._wait_for_room(claim)
+            return None
         except BadInput as error:
             outcome = Outcome(State.FAILED, reason="missing-file", error=str(error))
             self._finish(batch, claim, outcome)
@@ -426,13 +446,10 @@ class Runner:
 
     def _kept(self, folder: Path, left: Left) -> Artifact:
         """A child's file as an artefact. It is not trusted: links and ways out of its folder are refused."""
-        path = folder / left.file
-        home = folder.resolve()
-        if path.is_symlink() or not path.is_file() or home not in path.resolve().parents:
-            raise BadInput("it is no file in the job's folder")
         # a report can be asked for again; evidence cannot
         sync = left.name not in ("report.json", "picture.svg")
-        return self.artifacts.put_file(path, left.name, left.media_type, sync=sync)
+        with open_below(folder, left.file) as file:
+            return self.artifacts.put_file(file, left.name, left.media_type, sync=sync)
 
     def _keep_facts(self, claim: Claim, facts: Json | None) -> None:
         if not facts or claim.job.kind is Kind.SHARD:
@@ -477,4 +494,5 @@ class Runner:
         if batch.suspect or batch.running or batch.stopping is not None:
             child.kill()
         else:
+            child.home.take_back()
             self.pool.put(child)

@@ -1,4 +1,4 @@
-"""What a child gives up before it reads anything that a user sent: network, privileges, unlimited resources.
+"""What a child gives up before it reads anything that a user sent: network, files, privileges, resources.
 
 Each is taken where the system allows it; what was taken is reported, so that an operator can see it.
 """
@@ -11,6 +11,8 @@ import resource
 import sys
 from pathlib import Path
 
+from workers import confine
+
 FILE_BYTES = 8 << 30
 OPEN_FILES = 256
 SPARE_CPU_S = 30  # beyond the time limit: a job stops by itself, this is the net below it
@@ -21,8 +23,14 @@ _CAPABILITIES_V3 = 0x20080522
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def enter() -> list[str]:
-    """Gives up what is not needed, for good; names what was given up. Called once, before any thread."""
+def enter(home: Path | None = None) -> list[str]:
+    """Gives up what is not needed, for good; names what was given up. Called once, before any thread.
+
+    Args:
+        home: the child's own folder (:class:`workers.children.Home`): it may read what lies in ``in`` and
+            change what lies in ``out``, and reach no other file but those of its program; None: files stay
+            as they are.
+    """
     taken: list[str] = []
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
@@ -39,7 +47,18 @@ def enter() -> list[str]:
         taken.append("new privileges")
     if _drop_capabilities(libc):
         taken.append("capabilities")
+    if home is not None and confine.confine_files(libc, [*confine.program_files(), *_own(home)]):
+        taken.append("files of others")
+    if confine.refuse_calls(libc):
+        taken.append("sockets")
     return taken
+
+
+def _own(home: Path) -> list[tuple[Path, int]]:
+    from bounds.relax.branch_points import cache_folder
+
+    # tables that guide a search are read where somebody else has made them
+    return [(home / "in", confine.READ), (home / "out", confine.CHANGE), (cache_folder(), confine.READ)]
 
 
 class _Header(ctypes.Structure):

@@ -20,11 +20,14 @@ from bounds.methods.improve import FRESH, FRESH_EDGES, WARM, WARM_EDGES, Improve
 from bounds.methods.inherit import inherit
 from bounds.methods.multipliers import multipliers_of
 from bounds.methods.objective import CompiledObjectives, objective_rows
+from bounds.methods.parameters import Parameters
 from bounds.methods.splits import Splits
 from bounds.methods.tape import Tape
 from bounds.plan import InputStep
 from bounds.relax.base import Choice
-from bounds.relax.relu import SLOPE_STEPS
+from bounds.relax.elementwise import ScalarRelaxation
+from bounds.relax.product import ProductRelaxation
+from bounds.relax.relu import SLOPE_STEPS, ReluRelaxation
 
 # a scale of multipliers: the mean magnitude of a row's coefficients in the split operand's slot
 _LEAST_SCALE = 1e-3
@@ -100,6 +103,15 @@ class OperandBounder:
         """How many slopes of edges a row has."""
         return sum(len(e) * self._layers[i].step.dense.inner for i, e in self._elements.items())
 
+    def intervals(self) -> tuple[Array, Array]:
+        """Both ends of every operand's interval on the anchor's box (by number)."""
+        ends: list[list[Array]] = [[], []]
+        for o in self.operands:
+            for held, end in zip(ends, self.anchor.relaxations[o.index].intervals[o.position], strict=True):
+                held.append(np.asarray(self.kernels.numpy(end))[0].reshape(-1))
+        low, high = (np.concatenate(e) if e else np.zeros(0) for e in ends)
+        return low, high
+
     @property
     def parameters(self) -> int:
         """A: how many parameters a row has."""
@@ -120,6 +132,35 @@ class OperandBounder:
                 even = even_slopes(self._layers[index], element).reshape(1, -1)
                 parts.append(np.repeat(even, count, axis=0))
         return np.concatenate(parts, axis=1)
+
+    def packed(self, splits: Splits, held: Parameters) -> Array:
+        """``D A`` uint8: parameters to begin with, whose lines are as near as may be to those in ``held: D``.
+
+        Slopes of smooth functions become places between the subproblem's own supporting lines.
+        """
+        k = self.kernels
+        tape = inherit(self.anchor, splits)
+        out = self.first_parameters(len(splits))
+        operands = {(o.index, o.position): o for o in self.operands}
+        neurons, scalars, products = self.plan.neurons, self.plan.scalars, self.plan.products
+        start = 0
+        for step, relaxation in zip(self.plan.nonlinear, tape.relaxations, strict=True):
+            first = operands[step.index, 0].offset
+            for i in range(relaxation.parameters):
+                column = slice(start + i * step.size, start + (i + 1) * step.size)
+                if isinstance(relaxation, ReluRelaxation):
+                    out[:, column] = held.slopes[:, first : first + step.size]
+                elif isinstance(relaxation, ProductRelaxation):
+                    at = first - neurons - scalars + i * products
+                    out[:, column] = held.mixes[:, at : at + step.size]
+                elif isinstance(relaxation, ScalarRelaxation) and relaxation.sides:
+                    at = first - neurons + i * scalars
+                    side = relaxation.sides[i]
+                    near, width = (k.numpy(v) for v in (side.first, side.rise * relaxation.steps))
+                    place = (held.lines[:, at : at + step.size] - near) / np.where(width != 0, width, np.inf)
+                    out[:, column] = np.rint(np.clip(place, 0, 1) * SLOPE_STEPS)
+            start += relaxation.parameters * step.size
+        return np.minimum(out, SLOPE_STEPS)
 
     def bound(
         self,

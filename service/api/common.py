@@ -28,8 +28,10 @@ _TYPES: Final = (*_SHOWN, "image/svg+xml", "application/zip", "application/x-npz
 
 
 def error(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=``: problems of these statuses (their schema is filled in afterwards)."""
-    return {status: {"description": _WORDS[status]} for status in statuses}
+    """For ``responses=``: problems of these statuses (their schema is filled in afterwards). Whoever needs a
+    key may have called too often with it."""
+    more = (429,) if 401 in statuses and 429 not in statuses else ()
+    return {status: {"description": _WORDS[status]} for status in sorted({*statuses, *more})}
 
 
 _WORDS: Final = {
@@ -43,7 +45,7 @@ _WORDS: Final = {
     415: "Unsupported media type",
     421: "Wrong host",
     422: "Cannot be used",
-    429: "A quota is used up",
+    429: "A quota is used up, or too many calls",
     503: "Not available",
 }
 

@@ -27,7 +27,7 @@ from service.schemas import (
     TrainJob,
     VerifyJob,
 )
-from service.views import answer, etag, job_json, matches, poll_headers
+from service.views import answer, headers_of, job_json, matches, poll_headers, tag_of
 from workers.jobs.model import Idempotency, NewJob, State
 
 router = APIRouter(tags=["jobs"])
@@ -73,11 +73,7 @@ def submit_job(
         "running": here.settings.quota_running,
         "cpu_seconds": int(here.settings.quota_cpu_s),
     }
-    job, new = here.store.submit(asked, quota, answered_by=known)
-    if new:
-        here.store.audit(
-            caller.tenant, "jobs.submit", {"job": job.id, "kind": job.kind.value, "key": caller.key}
-        )
+    job, new = here.store.submit(asked, quota, answered_by=known, audited={"key": caller.key})
     if not job.state.final:
         here.dispatcher.notify(job.id, job.queue)
     structlog.get_logger().info(
@@ -146,11 +142,14 @@ def get_job(
     if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
 ) -> Response:
     """A job; 200 in every state. Send the last ETag as If-None-Match to be told only what is new."""
+    if if_none_match is not None:
+        # most polls find nothing new: neither the request nor the result is read for them
+        revision, state = here.store.look(job_id, caller.tenant)
+        tag = tag_of(job_id, revision)
+        if matches(if_none_match, tag):
+            return Response(status_code=304, headers=headers_of(tag, state))
     job = here.store.get(job_id, caller.tenant)
-    headers = poll_headers(job)
-    if matches(if_none_match, etag(job)):
-        return Response(status_code=304, headers=headers)
-    return answer(job_json(job), headers=headers)
+    return answer(job_json(job), headers=poll_headers(job))
 
 
 @router.post(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, BinaryIO, Final
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from bounds.errors import BadInput, LimitExceeded
 from service.api.models import FILES, MODELS, Unpacked, check_bytes, mine
 from service.auth import Caller
 from service.context import Context
+from service.pages.points import PICTURES, parse_numbers, read_point
 from service.problems import Problem
 from service.schemas import NewJobBody
 from verifier.spec import load
@@ -24,7 +23,6 @@ from workers.jobs.model import Model
 
 _BODY: Final[TypeAdapter[Any]] = TypeAdapter(NewJobBody)
 _BLOCK: Final = 1 << 20
-_MOST_VALUES: Final = 1 << 20
 _KINDS: Final = ("vnnlib", "robustness", "sweep", "lipschitz")
 _NAME: Final = re.compile(r"[^ -~]")
 
@@ -208,7 +206,11 @@ class Reading:
         upload = self.uploads.get("point_file")
         by = self.number("divide", float)
         try:
-            values = read_point(upload) if upload is not None else parse_numbers(self.draft.point)
+            if upload is None:
+                values = parse_numbers(self.draft.point)
+            else:
+                values, picture = read_point(upload.name, upload.file)
+                by = PICTURES if picture and by == 1 else by
         except BadInput as error:
             self.mistakes["point"] = str(error)
             return []
@@ -281,74 +283,6 @@ def store(here: Context, caller: Caller, upload: Upload, role: str) -> str:
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     while block := file.read(_BLOCK):
         yield block
-
-
-def read_point(upload: Upload) -> list[float]:
-    """Numbers of an .npy, .csv, .txt or .json file, flat, in the order of the network's input.
-
-    Raises:
-        BadInput: there are none, or too many.
-    """
-    data = upload.file.read(_MOST_VALUES * 24 + 1)
-    if len(data) > _MOST_VALUES * 24:
-        raise BadInput(f"“{upload.name}” is too large for one input; give at most {_MOST_VALUES} numbers")
-    if data.startswith(np.lib.format.MAGIC_PREFIX):
-        return _npy(data, upload.name)
-    try:
-        return parse_numbers(data.decode())
-    except UnicodeDecodeError:
-        what = "is neither text nor an .npy file; pictures have to be saved as numbers (numpy.save)"
-        raise BadInput(f"“{upload.name}” {what}") from None
-
-
-def _npy(data: bytes, name: str) -> list[float]:
-    """An array, read without trusting what its header says about its size; never any pickle."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, kind = read(file)
-    except ValueError as error:
-        raise BadInput(f"“{name}” is no readable .npy file ({error}); save it again") from None
-    count = int(np.prod(shape, dtype=object)) if shape else 1
-    if kind.kind not in "fiub" or count > _MOST_VALUES or count * kind.itemsize != len(data) - file.tell():
-        raise BadInput(f"“{name}” has to be an array of at most {_MOST_VALUES} plain numbers; save it again")
-    array = np.frombuffer(data, dtype=kind, offset=file.tell())
-    array = array.reshape(shape, order="F" if fortran else "C").astype(np.float64)
-    return [float(v) for v in array.ravel()]
-
-
-def parse_numbers(text: str) -> list[float]:
-    """Numbers between commas, semicolons, blanks, line ends or brackets.
-
-    Raises:
-        BadInput: there are none, or something else is among them.
-    """
-    if text.lstrip().startswith("{"):
-        text = _of_witness(text)
-    parts = re.sub(r"[\[\](),;]", " ", text).split()
-    if not parts:
-        raise BadInput("give the input's numbers: drop an .npy or .csv file here, or write them below")
-    if len(parts) > _MOST_VALUES:
-        raise BadInput(f"{len(parts)} numbers are too many for one input; at most {_MOST_VALUES} are read")
-    values: list[float] = []
-    for i, part in enumerate(parts):
-        try:
-            values.append(float(part))
-        except ValueError:
-            raise BadInput(f"“{part[:40]}” (number {i + 1}) is no number; correct it") from None
-    return values
-
-
-def _of_witness(text: str) -> str:
-    """The input of a counterexample's JSON file, so that one can be asked about again."""
-    try:
-        found: Any = json.loads(text)
-        return " ".join(repr(float(v)) for v in found["values"]["input"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise BadInput("this JSON is no counterexample of ours; give a list of numbers") from None
 
 
 def once(draft: Draft, body: Any) -> str:

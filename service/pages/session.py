@@ -9,7 +9,7 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.responses import Response
 
-from service.auth import Caller, Scope, identify
+from service.auth import Caller, Scope, identify, slow_down
 from service.context import context
 from service.problems import Problem
 
@@ -24,7 +24,7 @@ def visitor(scope: Scope) -> Callable[[Request], Caller]:
     """A dependency: whose pages these are. Without keys the cookie does not count.
 
     Raises:
-        Problem: 401 without a good key (the page then asks for one), 403 without the scope.
+        Problem: 401 without a good key (the page then asks for one), 403 without the scope, 429 too often.
     """
 
     def caller(request: Request) -> Caller:
@@ -32,6 +32,7 @@ def visitor(scope: Scope) -> Callable[[Request], Caller]:
         key = request.cookies.get(KEY_COOKIE, "") if here.settings.keys_required else ""
         found = identify(here.settings, here.store, key)
         request.scope["surebound.key"] = found.key
+        slow_down(here, found.key)
         structlog.contextvars.bind_contextvars(tenant=found.tenant)
         if not found.may(scope):
             what = f"this key lacks the scope '{scope}'; sign in with another, or ask an administrator"

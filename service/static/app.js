@@ -112,7 +112,7 @@ if (ask) {
     [/\.onnx(\.gz)?$/i, "model_file", null],
     [/\.vnnlib(\.gz)?$/i, "vnnlib_file", "vnnlib"],
     [/\.npz$/i, "data_file", "sweep"],
-    [/\.(npy|csv|json)$/i, "point_file", "robustness"],
+    [/\.(npy|csv|json|png|jpe?g)$/i, "point_file", "robustness"],
   ];
   const inputs = [...ask.querySelectorAll("input.drop")];
   const light = (on) => inputs.forEach((i) => i.classList.toggle("over", on));

@@ -13,7 +13,7 @@ from store_backends import postgres
 pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
 
 from bounds.errors import BadInput
-from workers.jobs.database import HEAD, NotMigrated
+from workers.jobs.database import HEAD, NotMigrated, StoreUnreachable
 from workers.jobs.model import (
     Answer,
     Artifact,
@@ -388,6 +388,39 @@ class TestRequests:
         with pytest.raises(QuotaExceeded, match="CPU"):
             store.submit(NEW, {"cpu_seconds": 1})
 
+    def test_processor_time_is_that_of_a_day_and_stays_spent(self, store: SqlStore, clock: Clock) -> None:
+        job = submit(store)
+        store.finish(take(store), PROVED)
+        store.delete(job, "local")  # which gives no time back
+        for _ in range(2):
+            with pytest.raises(QuotaExceeded, match=r"1\.5 CPU seconds of at most 1"):
+                store.submit(NEW, {"cpu_seconds": 1})
+            clock.now += 12 * 3600
+        store.submit(replace(NEW, tenant="other"), {"cpu_seconds": 1})
+        clock.now += 2 * 3600
+        assert store.submit(NEW, {"cpu_seconds": 1})[1]
+
+    def test_a_quota_that_does_not_exist_is_refused(self, store: SqlStore) -> None:
+        with pytest.raises(BadInput, match="no quota of 'shoes'"):
+            store.submit(NEW, {"shoes": 1})
+
+    def test_a_submission_is_audited_once(self, store: SqlStore) -> None:
+        new = replace(NEW, idempotency=Idempotency("k", "f"))
+        job, _ = store.submit(new, audited={"key": "a"})
+        store.submit(new, audited={"key": "a"})
+        store.submit(NEW)
+        told = {"job": job.id, "kind": "verify", "key": "a"}
+        assert [entry[1:] for entry in store.audited()] == [("local", "jobs.submit", told)]
+
+    def test_who_polls_sees_revisions_and_states(self, store: SqlStore) -> None:
+        job = submit(store)
+        assert store.look(job, "local") == (1, State.QUEUED)
+        take(store)
+        whole = store.get(job, None)
+        assert store.look(job, None) == (whole.revision, State.RUNNING) and whole.revision > 1
+        with pytest.raises(UnknownJob):
+            store.look(job, "other")
+
     def test_known_answers(self, store: SqlStore) -> None:
         new = replace(NEW, question="q", family="f")
         assert store.answered("local", "q") is None and store.answered("local", "") is None
@@ -467,6 +500,10 @@ class TestRecords:
         store.add_key(key)
         assert store.key("k1") == key and store.key("k2") is None
         assert store.keys()[0].last_used == clock.now
+        clock.now += 59
+        assert store.key("k1") is not None and store.keys()[0].last_used == clock.now - 59
+        clock.now += 2
+        assert store.key("k1") is not None and store.keys()[0].last_used == clock.now
         assert store.revoke_key("k1") and not store.revoke_key("k1")
         assert store.key("k1") is None and [k.revoked for k in store.keys("local")] == [True]
         assert store.keys("other") == []
@@ -561,12 +598,98 @@ class TestMigrations:
             thread.join()
         assert failed == [] and len(reopen().page(None).items) == 4
 
+    def test_what_older_tables_held_is_kept(self, reopen: Callable[[], SqlStore]) -> None:
+        """Down to the first version, and up again with the jobs in it."""
+        store = reopen()
+        urgent = submit(store, replace(NEW, priority=5))
+        store.finish(take(store), PROVED)
+        plain, first = submit(store), submit(store, replace(NEW, priority=7))
+        version(store, "0001")
+        assert store._db.version() == "0001"
+        store.close()
+        again = reopen()
+        assert again._db.version() == HEAD
+        assert again.get(urgent, None).answer is Answer.VERIFIED
+        assert [take(again).job.id, take(again).job.id] == [first, plain]
+        with pytest.raises(QuotaExceeded, match=r"1\.5 CPU"):
+            again.submit(NEW, {"cpu_seconds": 1})
+
     def test_postgresql_is_migrated_when_told(self, postgres_url: str) -> None:
         _empty(postgres_url)
         with pytest.raises(NotMigrated, match="--migrate"):
             open_store(postgres_url)
         open_store(postgres_url, migrate=True).close()
         open_store(postgres_url).close()
+
+
+def test_a_server_that_is_down_is_asked_again(tmp_path: Path) -> None:
+    """While PostgreSQL restarts its socket is gone; that passes, and is waited for."""
+    pytest.importorskip("psycopg", reason="pip install --group workers")
+    with pytest.raises(StoreUnreachable, match="does not answer"):
+        open_store(f"postgresql:///jobs?host={tmp_path}", patience_s=0.1)
+    with pytest.raises(StoreUnreachable, match="does not answer"):
+        open_store("postgresql://127.0.0.1:1/jobs", patience_s=0.1)
+
+
+def version(store: SqlStore, wanted: str) -> None:
+    """Takes tables back to an older version."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "workers.jobs:migrations")
+    config.set_main_option("path_separator", "os")
+    with store._db.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, wanted)
+
+
+def test_what_is_asked_often_goes_along_an_index(tmp_path: Path) -> None:
+    """However many jobs there are: no table is read whole, and nothing is sorted, on the way of a job."""
+    import sqlalchemy as sa
+
+    store, plans = open_store(str(tmp_path / "jobs.db")), list[str]()
+
+    def watch(connection: sa.Connection, _cursor: object, text: str, values: object, *_: object) -> None:
+        if text.startswith(("SELECT", "UPDATE", "DELETE")):
+            raw = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {text}", values)
+            plans.extend(f"{row[-1]} <- {text}" for row in raw.fetchall())
+
+    sa.event.listen(store._db.engine, "before_cursor_execute", watch)
+    new = replace(NEW, family="f", question="q")
+    quota = {"queued": 10, "running": 10, "cpu_seconds": 10}
+    names = [store.submit(new, quota)[0].id for _ in range(4)]
+    claim = store.claim("w", ["short", "long"], LEASE)
+    assert claim is not None
+    assert len(store.claim_family(claim, 2, LEASE)) == 2
+    store.heartbeat(claim, Progress(0.5, "search"), LEASE)
+    assert store.finish(claim, PROVED)
+    store.get(names[0], "local"), store.look(names[0], "local"), store.events(names[0], 0)
+    store.answered("local", "q"), store.related("local", "f")
+    store.page("local"), store.page("local", states=[State.QUEUED]), store.cancel(names[3], "local")
+    store.close()
+    assert len(plans) > 15
+    assert [p for p in plans if p.startswith("SCAN") and "CONSTANT" not in p] == []
+    assert [p for p in plans if "TEMP B-TREE" in p] == []
+
+
+def test_a_log_is_moved_to_the_file_when_it_is_due(tmp_path: Path) -> None:
+    from workers.jobs.database import SETTLE_BYTES
+
+    store = open_store(str(tmp_path / "jobs.db"))
+    assert not store.settle()
+    log, file = tmp_path / "jobs.db-wal", tmp_path / "jobs.db"
+    large = replace(NEW, request={"model": "m" * 100_000})
+    while log.stat().st_size < SETTLE_BYTES:
+        submit(store, large)
+    before = file.stat().st_size
+    assert store.settle() and file.stat().st_size > before
+    names = [submit(store, large) for _ in range(5)]
+    assert log.stat().st_size < 2 * SETTLE_BYTES  # it is written from the beginning again
+    store.close()
+    again = open_store(str(tmp_path / "jobs.db"))
+    assert [again.get(name, None).state for name in names] == [State.QUEUED] * 5
+    again.close()
 
 
 def test_sums_over_the_store(store: SqlStore, clock: Clock) -> None:

@@ -124,14 +124,16 @@ def _asked(running: Running, examples: Path) -> Site:
     def vnnlib(name: str) -> dict[str, str]:
         return {"vnnlib": (examples / "properties" / f"{name}.vnnlib").read_text()}
 
-    def verify(model: str, prop: dict[str, Any], seconds: float = 60.0) -> str:
-        return ask(running, kind="verify", model=models[model], property=prop, timeout_s=seconds)
+    def verify(model: str, prop: dict[str, Any], domains: int | None = None) -> str:
+        return ask(
+            running, kind="verify", model=models[model], property=prop, timeout_s=60.0, max_domains=domains
+        )
 
     image, label = image_of(examples / "properties" / "digits_mlp_unsat.vnnlib")
     jobs = {
         "verified": verify("digits_mlp", vnnlib("digits_mlp_unsat")),
         "falsified": verify("digits_cnn", vnnlib("digits_cnn_sat")),
-        "unknown": verify("digits_cnn", vnnlib("digits_cnn_hard"), 3.0),
+        "unknown": verify("digits_cnn", vnnlib("digits_cnn_hard"), 64),
         "failed": verify("broken", vnnlib("digits_mlp_unsat")),
         "robust": verify(
             "digits_mlp",

@@ -15,9 +15,11 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
 pytest.importorskip("fastapi", reason="pip install 'surebound[service]'")
 pytest.importorskip("python_multipart", reason="pip install 'surebound[service]'")
+pytest.importorskip("PIL", reason="pip install 'surebound[service]'")
 
 import httpx
 from fastapi.routing import APIRoute
+from PIL import Image
 from service_server import DIGEST, MODEL, VNNLIB, Running, put, serving, submit
 
 from service.pages.session import KEY_COOKIE
@@ -107,6 +109,29 @@ def test_a_point_from_a_file(here: Running, name: str, data: bytes) -> None:
     assert (ball["label"], ball["radius"], ball["norm"], ball["clip"]) == (1, "2/255", "2", [0.0, 1.0])
 
 
+def png(mode: str, side: int, kind: str = "PNG") -> bytes:
+    """A picture whose pixels rise by one value."""
+    image, file = Image.new(mode, (side, side)), io.BytesIO()
+    if side < 100:
+        for i in range(side * side):
+            image.putpixel((i % side, i // side), (i, 100 + i, 200 + i, 9)[: len(mode)] if mode != "L" else i)
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def test_a_point_from_a_picture(here: Running) -> None:
+    fields = {"kind": "robustness", "label": "1", "radius": "2/255"}
+    for divide, by in (("1", 255.0), ("2", 2.0)):
+        picture = ("x.png", png("L", 2))
+        answer = send(here, fields | {"divide": divide}, model_file=("net.onnx", MODEL), point_file=picture)
+        assert asked(here, answer)["property"]["robustness"]["input"] == [v / by for v in range(4)]
+    answer = send(here, fields, model_file=("net.onnx", MODEL), point_file=("x.png", png("RGB", 2)))
+    flat = asked(here, answer)["property"]["robustness"]["input"]
+    assert flat == [v / 255 for v in (0, 1, 2, 3, 100, 101, 102, 103, 200, 201, 202, 203)]
+    answer = send(here, fields, model_file=("net.onnx", MODEL), point_file=("x.jpg", png("L", 8, "JPEG")))
+    assert len(asked(here, answer)["property"]["robustness"]["input"]) == 64
+
+
 def header(rest: str) -> bytes:
     text = "{'descr': " + rest + "}\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
@@ -133,7 +158,13 @@ def header(rest: str) -> bytes:
         ({"kind": "robustness", "point": "1", "label": "0", "radius": "1", "clip_low": "2", "clip_high": "1"},
          {}, "clip is empty"),
         ({"kind": "robustness", "label": "0", "radius": "1"}, {"point_file": ("i.png", b"\x89PNG\xff\xfe")},
-         "neither text nor an .npy"),
+         "neither a PNG"),
+        ({"kind": "robustness", "label": "0", "radius": "1"}, {"point_file": ("i.png", png("L", 4)[:50])},
+         "no readable picture"),
+        ({"kind": "robustness", "label": "0", "radius": "1"}, {"point_file": ("i.png", png("RGBA", 4))},
+         "without transparency"),
+        ({"kind": "robustness", "label": "0", "radius": "1"}, {"point_file": ("i.png", png("1", 2000))},
+         "scale it to"),
         ({"kind": "robustness", "label": "0", "radius": "1"},
          {"point_file": ("o.npy", npy(np.array([None])))}, "plain numbers"),
         ({"kind": "robustness", "label": "0", "radius": "1"},

@@ -17,6 +17,7 @@ pytest.importorskip("fastapi", reason="pip install 'surebound[service]'")
 
 import httpx
 from service_server import DIGEST, MODEL, Running, body, bomb, put, serving, submit
+from sqlalchemy import event
 
 from service.schemas import JobView, ModelView
 from workers.jobs.model import Answer, Progress
@@ -315,6 +316,19 @@ def test_a_mistake_in_a_property_is_told_with_its_place(client: httpx.Client) ->
     }  # fmt: skip
 
 
+def test_a_mistake_in_vnnlib_2_is_told_with_its_place(client: httpx.Client) -> None:
+    pytest.importorskip("vnnlib", reason="pip install 'surebound[vnnlib2]'")
+    put(client)
+    declared = "(vnnlib-version <2.0>)\n(declare-network n (declare-input X float32 [1])\n"
+    text = declared + " (declare-output Y float32 [1]))\n(assert (>= Z[0] 3.0))\n"
+    found = problem(client.post("/v1/jobs", json=body(property={"vnnlib": text})), 422, "property-invalid")
+    assert found["errors"][0] | {"detail": ""} == {
+        "pointer": "/property/vnnlib", "line": 4, "column": 13, "detail": "",
+    }  # fmt: skip
+    good = body(property={"vnnlib": text.replace("Z[0]", "Y[0]")}, fresh=True)
+    assert client.post("/v1/jobs", json=good).status_code == 202
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -459,6 +473,55 @@ def test_another_tenants_things_do_not_exist(closed: Running) -> None:
         assert bob.post("/v1/jobs", json=body()).json()["cached_from"] is None
         bob.delete(f"/v1/models/{DIGEST}")
         assert alice.get(f"/v1/models/{DIGEST}/content").content == MODEL
+
+
+def test_a_missing_thing_and_anothers_cost_the_same_work(closed: Running) -> None:
+    """Nothing to be timed: the same statements are asked of the database, and no file is looked at."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        asked.append(text)
+
+    alice, bob = closed.client(closed.key("alice")), closed.client(closed.key("bob"))
+    with alice, bob:
+        job = submit(alice, fresh=True)["id"]
+        proof = closed.keep("certificate", b"proof to be timed")
+        closed.finish(closed.claim(), artifacts=(proof,))
+        put(alice, b"alice's network")
+        bob.get("/v1/jobs")  # the use of the key is noted
+        event.listen(closed.store._db.engine, "before_cursor_execute", note)
+        try:
+            calls = [
+                ("GET", "jobs", rest) for rest in ("", "/result", "/events", "/certificate", "/report.json")
+            ]
+            calls += [("POST", "jobs", "/cancel"), ("DELETE", "jobs", "")]
+            calls += [("GET", "models", ""), ("GET", "models", "/content"), ("DELETE", "models", "")]
+            for method, kind, rest in calls:
+                theirs = job if kind == "jobs" else hashlib.sha256(b"alice's network").hexdigest()
+                nobodys = "j" + "0" * 24 if kind == "jobs" else "0" * 64
+                work: list[list[str]] = []
+                for name in (theirs, nobodys):
+                    asked.clear()
+                    answer = bob.request(method, f"/v1/{kind}/{name}{rest}", headers={"If-None-Match": '"x"'})
+                    assert answer.status_code == 404
+                    work.append(list(asked))
+                assert work[0] == work[1] and work[0], (method, kind, rest)
+        finally:
+            event.remove(closed.store._db.engine, "before_cursor_execute", note)
+
+
+def test_a_key_that_calls_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, require_keys=True, rate_per_s=0.01, rate_burst=3) as running,
+        running.client(running.key("a")) as hasty,
+        running.client(running.key("a")) as other,
+    ):
+        assert [hasty.get("/v1/jobs").status_code for _ in range(3)] == [200] * 3
+        answer = hasty.get("/v1/jobs")
+        problem(answer, 429, "too-many-requests")
+        assert 1 <= int(answer.headers["retry-after"]) <= 100
+        assert other.get("/v1/jobs").status_code == 200
+        assert hasty.get("/livez").status_code == 200
 
 
 # answers that are there already

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -92,12 +93,19 @@ def redis(folder: Path) -> Iterator[Redis]:
         server.kill()
 
 
-def start(program: str, *arguments: object) -> subprocess.Popen[bytes]:
+def start(
+    program: str,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+    stderr: IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
     """A Python program in a process group of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    whole = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | dict(environment or {})
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", program, *map(str, arguments)], env=environment, start_new_session=True
-    )
+        [sys.executable, "-P", "-c", program, *map(str, arguments)],
+        env=whole, start_new_session=True, stdout=stdout, stderr=stderr,
+    )  # fmt: skip
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

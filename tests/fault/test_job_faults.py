@@ -30,6 +30,7 @@ from job_models import (
     wait_for,
 )
 from queue_parts import SUPERVISOR, kill_group, running
+from store_backends import become_owner
 
 from workers.jobs.artifacts import Artifacts
 from workers.jobs.database import StoreUnreachable
@@ -263,16 +264,46 @@ def test_postgresql_restarts_under_a_job(tmp_path: Path) -> None:
 
 def _restart(control: Path, data: Path) -> None:
     """As an operator would, with connections cut: by the user that the server runs as."""
-    owner = data.stat().st_uid
-
-    def become() -> None:
-        os.setgid(data.stat().st_gid)
-        os.setuid(owner)
-
     subprocess.run(
         [str(control), "-D", str(data), "-m", "immediate", "-w", "restart"],
-        check=True, stdout=subprocess.DEVNULL, preexec_fn=become, cwd="/",
+        check=True, stdout=subprocess.DEVNULL, preexec_fn=become_owner(data), cwd="/",
     )  # fmt: skip
+
+
+def test_a_slot_outlives_what_its_code_did_not_expect(
+    place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A claim, a run and a sweep fail once with an error of nobody's; all is logged, and the job is done."""
+    store, artifacts = place
+    model = upload(store, artifacts, absolute())
+
+    def fails_once(owner: Any, name: str) -> threading.Event:
+        whole, failed = getattr(owner, name), threading.Event()
+
+        def call(*given: Any, **more: Any) -> Any:
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError(f"planted in {name}")
+            return whole(*given, **more)
+
+        monkeypatch.setattr(owner, name, call)
+        return failed
+
+    supervisor = Supervisor(store, artifacts, habits=Habits(sweep_s=0.2), limits=RunnerLimits(lease_s=1.0))
+    planted = [
+        fails_once(*one) for one in ((store, "claim"), (store, "sweep"), (supervisor._runners[0], "run"))
+    ]
+    job = store.submit(request(model, HOLDS))[0].id
+    supervisor.start()
+    try:
+        found = finished(store, [job])[0]
+        wait_for(lambda: all(p.is_set() for p in planted))
+        wait_for(lambda: "planted in sweep" in caplog.text)
+    finally:
+        supervisor.stop()
+    assert (found.answer, found.attempt) == (Answer.VERIFIED, 2)
+    for name in ("claim", "run", "sweep"):
+        assert f"planted in {name}" in caplog.text
 
 
 def test_memory_of_a_job_is_its_own(place: Any) -> None:

@@ -94,13 +94,15 @@ def _rational(value: float) -> Any:
 
 def float_above(value: Any) -> float:
     """The smallest float64 that is not below ``value`` (a fraction, or an infinity)."""
-    if isinstance(value, float) and math.isinf(value):
+    if isinstance(value, float):
         return value
     try:
         nearest = float(value)
     except OverflowError:
         return np.inf if value > 0 else -float(np.finfo(np.float64).max)
-    return nearest if Fraction(nearest) >= value else float(np.nextafter(nearest, np.inf))
+    # in whole numbers: images have thousands of ends, and comparing fractions makes several new ones
+    n, d = nearest.as_integer_ratio()
+    return nearest if n * value.denominator >= value.numerator * d else float(np.nextafter(nearest, np.inf))
 
 
 def float_below(value: Any) -> float:

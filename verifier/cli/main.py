@@ -23,6 +23,7 @@ from bounds.errors import SureboundError
 from bounds.threads import VARIABLE, threads
 from verifier.cli.codes import THREADS, Exit
 
+PROGRAM: Final = "verify"
 DEFAULT_COMMAND: Final = "run"
 GROUP: Final = "surebound.commands"
 # name -> where it is, and its line in the list: kept here so that --help need not import it
@@ -32,7 +33,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "check": ("verifier.cli.check", "Re-check a certificate, trusting nothing of the search."),
     "robustness": ("verifier.cli.robustness", "Measure clean and certified accuracy on a data set."),
     "lipschitz": ("verifier.cli.lipschitz", "Bound a network's Lipschitz constant."),
+    "gate": ("verifier.cli.gate", "Decide the requirements of a repository: a build status."),
     "inspect": ("verifier.cli.inspect", "Show what a network is made of and whether it is supported."),
+    "doctor": ("verifier.cli.doctor", "Look at this installation: what works, what is missing."),
+    "completion": ("verifier.cli.completion", "Print the completion script of a shell."),
     "verify": ("verifier.cli.solver", "Solver interface of VNN-LIB 2.0: decide a query."),
     "supports": ("verifier.cli.supports", "Solver interface of VNN-LIB 2.0: list a capability."),
 }
@@ -69,6 +73,15 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([*((name, line) for name, (_, line) in COMMANDS.items()), *added])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        # the default command takes files, which are offered where no command begins like this
+        found = super().shell_complete(ctx, incomplete)
+        if not found:
+            from click.shell_completion import CompletionItem
+
+            return [CompletionItem(incomplete, type="file")]
+        return found
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {flag for p in self.params for flag in p.opts} | set(ctx.help_option_names)
         if args and args[0] not in COMMANDS and args[0] not in own:
@@ -98,7 +111,7 @@ def _flag(name: str, callback: Any, help_text: str) -> click.Option:
 
 
 cli = _Commands(
-    "verify",
+    PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     subcommand_metavar="[COMMAND] [ARGS]...",
@@ -139,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _guarded(args: list[str], debug: bool) -> int:
     """Runs the program; every way to fail ends in one line on standard error and its code."""
     try:
-        return int(cli.main(args, prog_name="verify", standalone_mode=False) or 0)
+        return int(cli.main(args, prog_name=PROGRAM, standalone_mode=False) or 0)
     except SystemExit:
         # click's way out when the reader of our output has gone (`verify ... | head -1`), and with
         # standalone_mode=False its only one; what was printed was an answer

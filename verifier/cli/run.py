@@ -27,6 +27,12 @@ from verifier.cli.options import INPUT_FILE, OUTPUT, check_output, query_options
     type=INPUT_FILE,
     help="Go on from a checkpoint of the same network, property and semantics.",
 )
+@click.option(
+    "--earlier",
+    type=INPUT_FILE,
+    help="The certificate of a similar network (before fine-tuning, say) or property: its splits, slopes and "
+    "multipliers, or its counterexample, are tried first.",
+)
 @click.option("--explain", is_flag=True, help="Say why the engine went about it as it did.")
 @click.option("--profile", is_flag=True, help="Say how much time every phase took.")
 def run(  # noqa: PLR0913 - one parameter for each option
@@ -37,6 +43,7 @@ def run(  # noqa: PLR0913 - one parameter for each option
     picture: Path | None,
     checkpoint: Path | None,
     resume: Path | None,
+    earlier: Path | None,
     explain: bool,
     profile: bool,
     **values: Any,
@@ -53,7 +60,7 @@ def run(  # noqa: PLR0913 - one parameter for each option
     check_output(picture, flag="--picture", inputs=(model, property_file))
     check_output(checkpoint, flag="--checkpoint", inputs=(model, property_file))
     spec, options = load_property(property_file, values)
-    files = {"certificate": certificate, "checkpoint": checkpoint, "resume": resume}
+    files = {"certificate": certificate, "checkpoint": checkpoint, "resume": resume, "earlier": earlier}
     report, code = ask(model, spec, options, picture=picture is not None, **files)
     publish(report, spec, json=json_file, picture=picture, explain=explain, profile=profile)
     return code

@@ -80,11 +80,11 @@ def load_samples(
         BadInput: the file cannot be read, or does not fit the network.
     """
     reading = reading or Reading()
-    arrays = _archive(Path(path))
-    x_name, x = _array(arrays, reading.inputs, INPUT_KEYS, path, "inputs")
-    y_name, y = _array(arrays, reading.labels, LABEL_KEYS, path, "labels")
+    arrays = read_archive(Path(path))
+    x_name, x = pick_array(arrays, reading.inputs, INPUT_KEYS, path, "inputs")
+    y_name, y = pick_array(arrays, reading.labels, LABEL_KEYS, path, "labels")
     where = f"{path}, array '{x_name}'"
-    labels = _checked_labels(y, len(x) if x.ndim else 0, classes, f"{path}, array '{y_name}'", where)
+    labels = checked_labels(y, len(x) if x.ndim else 0, classes, f"{path}, array '{y_name}'", where)
     index = chosen(labels, reading)
     points, notes = _points(x[index], shape, reading.scale, where)
     return Samples(points, labels[index], index, str(path), tuple(notes))
@@ -110,7 +110,12 @@ def chosen(labels: Array, reading: Reading) -> Array:
     return np.sort(order[:count])
 
 
-def _archive(path: Path) -> dict[str, Array]:
+def read_archive(path: Path) -> dict[str, Array]:
+    """All arrays of an ``.npz`` file.
+
+    Raises:
+        BadInput, LimitExceeded: it cannot be read.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise LimitExceeded(
@@ -131,18 +136,29 @@ def _archive(path: Path) -> dict[str, Array]:
         ) from None
 
 
-def _array(
-    arrays: Mapping[str, Array], wanted: str | None, usual: Sequence[str], path: object, what: str
+def pick_array(
+    arrays: Mapping[str, Array],
+    wanted: str | None,
+    usual: Sequence[str],
+    path: object,
+    what: str,
+    option: str = "--",
 ) -> tuple[str, Array]:
+    """The wanted array, or the first under a usual name; ``option`` + ``what`` is how to name another."""
     there = ", ".join(arrays) or "nothing"
     for name in usual if wanted is None else (wanted,):
         if name in arrays:
             return name, arrays[name]
     asked = f"no array '{wanted}'" if wanted is not None else f"no array of {what} under a usual name"
-    raise BadInput(f"{path}: has {asked} (it holds {there}); name one with --{what}")
+    raise BadInput(f"{path}: has {asked} (it holds {there}); name one with {option}{what}")
 
 
-def _checked_labels(y: Array, count: int, classes: int, where: str, inputs: str) -> Array:
+def checked_labels(y: Array, count: int, classes: int, where: str, inputs: str) -> Array:
+    """Labels ``N`` int64, each an output of the network; ``where``, ``inputs`` name the arrays.
+
+    Raises:
+        BadInput: they are something else.
+    """
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -167,14 +183,14 @@ def _points(x: Array, shape: Sequence[int], scale: float | None, where: str) -> 
     if x.dtype.kind not in "iufb":
         raise BadInput(f"{where}: holds {x.dtype}, not numbers; convert it first")
     own, wanted = x.shape[1:], tuple(shape[1:]) if len(shape) > 1 and shape[0] == 1 else tuple(shape)
-    plain = _without_ones(own)
-    if plain != _without_ones(wanted) and plain != (int(np.prod(wanted, dtype=np.int64)),):
+    plain = without_ones(own)
+    if plain != without_ones(wanted) and plain != (int(np.prod(wanted, dtype=np.int64)),):
         if len(own) == 3 and (own[2], *own[:2]) == wanted:
             x = x.transpose(0, 3, 1, 2)
             notes.append("the file has channels last, the network channels first: axes were moved")
         elif (
             int(np.prod(own, dtype=np.int64)) == int(np.prod(wanted, dtype=np.int64))
-            and len(_without_ones(wanted)) == 1
+            and len(without_ones(wanted)) == 1
         ):
             notes.append(f"samples of shape {own} were flattened")
         else:
@@ -196,8 +212,12 @@ def _points(x: Array, shape: Sequence[int], scale: float | None, where: str) -> 
     return points, notes
 
 
-def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+def without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape less its axes of length 1."""
     return tuple(n for n in shape if n != 1)
 
 
-__all__: Sequence[Any] = ("Reading", "Samples", "chosen", "load_samples")
+__all__: Sequence[Any] = (
+    "Reading", "Samples", "checked_labels", "chosen", "load_samples", "pick_array", "read_archive",
+    "without_ones",
+)  # fmt: skip

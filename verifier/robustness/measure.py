@@ -168,12 +168,12 @@ class _Run:
         table.correct, table.wrong = right_and_wrong(low, high, self.samples.y)
         for i in np.flatnonzero(table.wrong):
             table.refute(int(i), 0, By.CLEAN)
-        if o.method != "bounds" and o.semantics is Semantics.REAL:
+        if self.wants_constants:
             self.timed("lipschitz", lambda: self.constants(table, everywhere, low, high))
         if o.attack:
             attack = Attack(float32, float64, o.norm, o.clip, o.seed)
             self.timed("attack", lambda: self.attack(table, attack))
-        if o.method != "bounds" and o.semantics is Semantics.REAL and self.wants_local:
+        if self.wants_constants and self.wants_local:
             self.timed("local", lambda: self.local(table, everywhere, local, low, high))
         if o.method != "lipschitz":
             sweep = Sweep(self.model.graph, float32, o.norm, o.clip, network=o.semantics is Semantics.FLOAT32)
@@ -194,6 +194,15 @@ class _Run:
     def left(self) -> float:
         """Seconds left."""
         return float("inf") if self.options.timeout is None else self.options.timeout - self.elapsed
+
+    @property
+    def wants_constants(self) -> bool:
+        """Whether to compute Lipschitz constants. By default not for balls of the infinity norm: those are
+        boxes, of which bounds prove a thousand as one block in less time than constants take."""
+        o = self.options
+        if o.semantics is not Semantics.REAL or o.method == "bounds":
+            return False
+        return o.method == "lipschitz" or o.norm != "inf" or bool(o.local)
 
     @property
     def wants_local(self) -> bool:

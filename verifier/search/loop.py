@@ -11,9 +11,10 @@ from bounds.graph import Array
 from bounds.methods.bounder import BoundResult, Effort, Evidence
 from bounds.methods.operand_bounder import OperandBounder
 from bounds.methods.tape import Stopped, Tape
-from verifier.conclude import Ledger
+from verifier.conclude import Ledger, Sat
 from verifier.search.branch import input_split
 from verifier.search.budget import Budget
+from verifier.search.earlier import MOST, Earlier
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
 from verifier.search.operand_search import OperandSearch, operand_tape
@@ -41,6 +42,8 @@ class Search:
         whole: ``d`` bool, inputs that are whole numbers (:mod:`verifier.search.whole`); None: none are.
         watch: called with (bounded, open, closed fraction, worst bound) after every block.
         usual: what an earlier box of the same network came to; None: the root decides.
+        earlier: a proof of a similar question, whose splits are tried first.
+        hint: ``d``, the counterexample to a similar question.
     """
 
     settler: Settler
@@ -52,6 +55,8 @@ class Search:
     watch: Watch | None = None
     whole: Array | None = None
     usual: Effort | None = None
+    earlier: Earlier | None = None
+    hint: Array | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def run(self, lo: Array, hi: Array, root: int, begun: Left | None = None) -> Outcome:
@@ -72,13 +77,14 @@ class Search:
                 )
             )
         )
-        if self.falsifier and begun is None and (found := self.falsifier.root(lo, hi)):
+        if begun is None and (found := self._first_points(lo, hi)):
             out.sat = found
             return out
         left = out.left = Left([frontier])
         width, block = hi - lo, begun.block if begun else 1
         effort = left.effort = begun.effort if begun else self.usual
         left.block = block
+        tree = None if begun else self.earlier
         while len(frontier):
             out.reason = self.budget.exhausted(out.bounded, frontier.bytes)
             if out.reason is not UnknownReason.NONE:
@@ -101,11 +107,15 @@ class Search:
                 break
             if first and len(batch) and self._search_operands(batch, result.tape):
                 return self.finish()
-            children, small = self._split(batch, result, still, width)
+            if tree is not None and len(batch):
+                children, small = self._unfold(tree, batch, root), batch.take(slice(0, 0))
+            else:
+                children, small = self._split(batch, result, still, width)
             if len(small) and self.falsifier and (found := self.falsifier.check((small.lo + small.hi) / 2)):
                 out.sat = found
                 break
             frontier.push(children)
+            tree = None
             block = self._block(result, block)
             effort = effort or self._effort(lo, hi, result)
             left.block, left.effort = block, effort
@@ -113,6 +123,13 @@ class Search:
                 self.watch(out.bounded, len(frontier), out.closed, frontier.worst())
         out.worst = frontier.worst()
         return self.finish()
+
+    def _first_points(self, lo: Array, hi: Array) -> Sat | None:
+        """A violation at the points that cost nothing."""
+        if self.falsifier is None:
+            return None
+        found = None if self.hint is None else self.falsifier.check(np.clip(self.hint, lo, hi)[None])
+        return found or self.falsifier.root(lo, hi)
 
     def _bound(
         self, batch: Domains, effort: Effort | None, lo: Array, hi: Array
@@ -195,6 +212,7 @@ class Search:
             self.outcome,
             self.next_id,
             self.settler.exact_leaves(bounder, root),
+            earlier=self.earlier,
         )
 
     def _refute(self, batch: Domains, result: BoundResult, evidence: list[tuple[Array, Evidence]]) -> Array:
@@ -225,6 +243,10 @@ class Search:
         if len(small):
             self.ledger.abandon(int((~possible).sum()))
             batch, dim, at = batch.take(possible), dim[possible], at[possible]
+        return self._divide(batch, dim, at), small
+
+    def _divide(self, batch: Domains, dim: Array, at: Array) -> Domains:
+        """Both children of every domain, the left ones first."""
         children = batch.split(dim, at, self.next_id)
         if self.whole is not None:
             children.lo[:, self.whole] = np.ceil(children.lo[:, self.whole])
@@ -233,7 +255,35 @@ class Search:
         if self.tracer is not None:
             self.tracer.split(batch, dim, at, self.next_id)
         self.next_id += 2 * len(batch)
-        return children, small
+        return children
+
+    def _unfold(self, tree: Earlier, root: Domains, node: int) -> Domains:
+        """The leaves of an earlier proof's tree below its ``node``, as open domains; what is above them is
+        split unseen."""
+        if node >= len(tree.dim):
+            return root
+        leaves: list[Domains] = []
+        batch, at = root, np.array([node])
+        while len(batch):
+            dim, point = tree.dim[at], tree.at[at]
+            known = (dim >= 0) & (dim < batch.lo.shape[1])
+            column = np.where(known, dim, 0)[:, None]
+            low, high = (np.take_along_axis(v, column, 1)[:, 0] for v in (batch.lo, batch.hi))
+            inside = known & (low < point) & (point < high)
+            aside = known & ~inside  # all of the box lies on one side of the plane
+            leaves.append(batch.take(~inside & ~aside))
+            full = len(batch) + sum(map(len, leaves)) > MOST
+            if full:
+                leaves.append(batch.take(inside | aside))
+                break
+            here = np.flatnonzero(inside)
+            parts = [batch.take(aside)]
+            nodes = [tree.left[at[aside]] + (point[aside] <= low[aside])]
+            if len(here):
+                parts.append(self._divide(batch.take(here), dim[here], point[here]))
+                nodes += [tree.left[at[here]], tree.left[at[here]] + 1]
+            batch, at = Domains.concat(parts), np.concatenate(nodes)
+        return Domains.concat(leaves)
 
     def _effort(self, lo: Array, hi: Array, root: BoundResult) -> Effort:
         def cheaply() -> BoundResult:

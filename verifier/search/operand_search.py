@@ -21,6 +21,7 @@ from bounds.methods.tape import Stopped, Tape
 from bounds.plan import Plan
 from verifier.conclude import Ledger, Sat
 from verifier.search.budget import Budget
+from verifier.search.earlier import MOST, Earlier
 from verifier.search.exact_leaf import ExactLeaves, Leaves, Proof
 from verifier.search.falsify.falsifier import Falsifier
 from verifier.search.frontier import Frontier
@@ -97,6 +98,7 @@ class OperandSearch:
         next_id: hands out node ids.
         leaves: settles what rounding leaves open, and what nothing is left to split of.
         candidates: how many splits are tried for each subproblem.
+        earlier: a proof of a similar question, whose splits, slopes and multipliers are tried first.
     """
 
     bounder: OperandBounder
@@ -110,6 +112,7 @@ class OperandSearch:
     next_id: int
     leaves: ExactLeaves
     candidates: int = _CANDIDATES
+    earlier: Earlier | None = None
     anchor_node: int = -1
 
     @property
@@ -119,8 +122,12 @@ class OperandSearch:
 
     def run(self, root: Domains) -> None:
         """Searches the open root; books everything, and the outcome."""
-        levels = [Frontier(self._roots(root)), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
-        self.go_on(root.lo[0], root.hi[0], levels, len(levels[0]))
+        roots = self._roots(root)
+        block = len(roots)
+        if self.earlier is not None:
+            roots = self._again(self.earlier, *self._unfold(self.earlier, roots, int(root.id[0])))
+        levels = [Frontier(roots), *(Frontier[OperandDomains]() for _ in range(_LEVELS - 1))]
+        self.go_on(root.lo[0], root.hi[0], levels, block)
 
     def go_on(self, lo: Array, hi: Array, levels: list[Frontier[OperandDomains]], block: int) -> None:
         """Searches what is open of the box ``lo, hi: d``, in blocks of ``block`` to begin with."""
@@ -193,6 +200,73 @@ class OperandSearch:
             Splits.none(count),
         )
 
+    def _unfold(self, tree: Earlier, roots: OperandDomains, case: int) -> tuple[OperandDomains, Array]:
+        """The leaves of an earlier proof's trees below the roots, and their nodes there; what is above them
+        is split unseen."""
+        group = self.objectives.group_of_row[roots.pick]
+        tops = tree.copies(case)
+        low, high = self.bounder.intervals()
+        batch, at = roots, np.array([tops.get(int(g), -1) for g in group])
+        leaves, nodes = list[OperandDomains](), list[Array]()
+        while len(batch):
+            operand, point = tree.dim[at] - self.bounder.plan.input_size, tree.at[at].astype(np.float32)
+            known = (at >= 0) & (operand >= 0) & (operand < len(low))
+            operand = np.where(known, operand, 0)
+            inside = known & (low[operand] < point) & (point < high[operand])
+            aside = known & ~inside  # all of the box lies on one side of the split
+            full = len(batch) + sum(map(len, leaves)) > MOST
+            done = np.ones(len(batch), dtype=bool) if full else ~known
+            leaves.append(batch.take(done))
+            nodes.append(at[done])
+            inside, aside = inside & ~done, aside & ~done
+            nothing = np.full((int(inside.sum()), 2), -np.inf)
+            children = self._children(
+                batch.take(inside), operand[inside], point[inside], nothing, np.zeros_like(nothing)
+            )
+            left = tree.left[at]
+            at = np.concatenate([left[inside], left[inside] + 1, (left + (point <= low[operand]))[aside]])
+            batch = OperandDomains.concat([*children, batch.take(aside)])
+        return OperandDomains.concat(leaves), np.concatenate(nodes)
+
+    def _as_before(self, tree: Earlier, batch: OperandDomains, node: Array) -> OperandDomains:
+        """Subproblems with the choices of an earlier proof's evidence about its nodes ``node: D``."""
+        group = self.objectives.group_of_row[batch.pick]
+        evidence = tree.evidence(node, group)
+        start = self.objectives.start
+        pick = start[group] + tree.row(evidence)
+        batch.pick = np.where((evidence >= 0) & (pick < start[group + 1]), pick, batch.pick)
+        known = np.flatnonzero(evidence >= 0)
+        if len(known) and not self.bounder.hull:
+            held = tree.parameters(evidence[known])
+            batch.parameters[known] = self.bounder.packed(batch.splits.take(known), held)
+        row, column = batch.splits.pairs()
+        beta = tree.multipliers(evidence, batch.splits.operand)
+        batch.splits.beta = np.zeros_like(beta)
+        batch.splits.beta[row, column] = beta[row, column]
+        return batch
+
+    def _again(self, tree: Earlier, batch: OperandDomains, node: Array) -> OperandDomains:
+        """Bounds subproblems with an earlier proof's choices, without improving any; those that stay open."""
+        still: list[OperandDomains] = []
+        for start in range(0, len(batch), _BLOCK_MOST):
+            part = slice(start, start + _BLOCK_MOST)
+            piece = self._as_before(tree, batch.take(part), node[part])
+            exhausted = self.budget.exhausted(self.outcome.bounded + len(piece), batch.nbytes)
+            if not piece.splits.depth or exhausted is not UnknownReason.NONE:
+                still.append(batch.take(slice(start, None)))
+                break
+            try:
+                found, index = self._bound(piece, 0, steps=0)
+            except Stopped:
+                still.append(batch.take(slice(start, None)))
+                break
+            piece.splits.beta, piece.parameters = found.beta, found.parameters
+            still.append(piece.take(index))
+            if self.watch:
+                left = len(batch) - start - len(piece) + sum(map(len, still))
+                self.watch(self.outcome.bounded, left, self.outcome.closed, None)
+        return OperandDomains.concat(still)
+
     def _copy(self, node: int, held: Array, left: Array, right: Array) -> int:
         """Deals a node's open groups out to two copies of it; the left one's id."""
         first = self.next_id
@@ -214,11 +288,14 @@ class OperandSearch:
         sizes = np.cumsum([0, *(start[g + 1] - start[g] for g in groups.tolist())])
         return np.array([rows[s + lower[s:e].argmax()] for s, e in pairwise(sizes)])
 
-    def _bound(self, batch: OperandDomains, level: int) -> tuple[OperandBounds, Array]:
+    def _bound(
+        self, batch: OperandDomains, level: int, steps: int | None = None
+    ) -> tuple[OperandBounds, Array]:
         """Bounds a block, books what was refuted; returns the bounds and the indices still open."""
         out = self.outcome
         whole, hull = batch.splits.depth == 0, self.bounder.hull
-        first, steps = (_HULL_ROOT_STEPS, _HULL_STEPS) if hull else (_ROOT_STEPS, _STEPS)
+        first, usual = (_HULL_ROOT_STEPS, _HULL_STEPS) if hull else (_ROOT_STEPS, _STEPS)
+        steps = usual if steps is None else steps
         with self.budget.phase("bounding"):
             found = self.bounder.bound(
                 batch.splits,

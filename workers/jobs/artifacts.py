@@ -80,9 +80,9 @@ class Artifacts:
         """A file from memory."""
         return self.put([data])
 
-    def put_file(self, source: Path, name: str, media_type: str, *, sync: bool = True) -> Artifact:
+    def put_file(self, source: Path | BinaryIO, name: str, media_type: str, *, sync: bool = True) -> Artifact:
         """A copy of a file, as an artefact of a job."""
-        with source.open("rb") as file:
+        with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
             digest, size = self.put(_chunks(file), sync=sync)
         return Artifact(name, digest, size, media_type)
 
@@ -93,13 +93,21 @@ class Artifacts:
             BadInput: this is no digest, or there is no such file.
         """
         path = self._place(sha256)
-        if not path.is_file():
+        if not path.is_file() and not self._fetch(sha256):
             raise BadInput(f"there is no file with digest {sha256}; upload it (again)")
         return path
 
     def has(self, sha256: str) -> bool:
         """Whether the file is there."""
         return self._place(sha256).is_file()
+
+    def touch(self, sha256: str) -> bool:
+        """Like :meth:`has`; the file counts as young again, since somebody is about to name it anew."""
+        try:
+            os.utime(self._place(sha256))
+        except FileNotFoundError:
+            return False
+        return True
 
     def open(self, sha256: str) -> BinaryIO:
         """The file, for reading."""
@@ -148,6 +156,14 @@ class Artifacts:
                 total += path.stat().st_size
         return total
 
+    def _fetch(self, sha256: str) -> bool:
+        """Brings a file that lies elsewhere; False if there is none. For other kinds of stores."""
+        del sha256
+        return False
+
+    def _published(self, sha256: str, place: Path) -> None:
+        """A file has taken its place in the folder. For other kinds of stores."""
+
     def _files(self) -> Iterable[Path]:
         return (f for folder in self.path.glob("??") for f in folder.iterdir())
 
@@ -191,8 +207,8 @@ class Writer:
         with self._store._in_words():  # pyright: ignore[reportPrivateUsage]
             self._file.write(chunk)
 
-    def commit(self, *, sync: bool = True) -> tuple[str, int]:
-        """The file takes its place, whole and on disk; (digest, size).
+    def commit(self, *, sync: bool = True, publish: bool = True) -> tuple[str, int]:
+        """The file takes its place, whole and on disk; (digest, size). ``publish`` False: a copy has come in.
 
         Raises: WrongDigest, StoreUnreachable.
         """
@@ -209,6 +225,8 @@ class Writer:
             self._path.replace(place)
             if sync:
                 _sync_folder(place.parent)
+        if publish:
+            self._store._published(digest, place)  # pyright: ignore[reportPrivateUsage]
         return digest, self.size
 
     def discard(self) -> None:

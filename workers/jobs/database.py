@@ -5,21 +5,30 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from bounds.errors import BadInput, SureboundError
 
-HEAD = "0001"  # the latest file of migrations/versions (a test compares)
+HEAD = "0002"  # the latest file of migrations/versions (a test compares)
 _MIGRATION_LOCK = 0x5EB0  # of PostgreSQL's advisory locks
+SETTLE_BYTES = 4 << 20  # of SQLite's log, from which on a server moves them to the file
+AUTO_PAGES = 8000  # (32 MB) from which on whoever commits does, where no server runs
 _READ = {"surebound_read": True}
 # what a database says when the same transaction may succeed in a moment, besides a lost connection
 _AGAIN = (
@@ -31,6 +40,8 @@ _AGAIN = (
     "the database system is shutting down",
     "connection refused",
     "connection failed",
+    "is the server running",
+    "server closed the connection",
     "terminating connection",
     "connection is closed",
 )
@@ -82,6 +93,9 @@ class Database:
     ) -> None:
         self.url, self.patience_s, self._clock = as_url(url), patience_s, clock
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        # SQLite lets whoever has to wait for a writer sleep for longer and longer times; threads of one
+        # process do better by taking turns
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self.sqlite else nullcontext()
         try:
             self.engine = self._engine()
         except (ImportError, NoSuchModuleError) as error:
@@ -118,7 +132,7 @@ class Database:
         Raises:
             StoreUnreachable: patience has run out.
         """
-        return self._patiently(self.engine, work)
+        return self._patiently(self.engine, work, self._turn)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Runs a transaction that only reads.
@@ -126,13 +140,15 @@ class Database:
         Raises:
             StoreUnreachable: patience has run out.
         """
-        return self._patiently(self._reads, work)
+        return self._patiently(self._reads, work, nullcontext())
 
-    def _patiently(self, engine: sa.Engine, work: Callable[[Connection], T]) -> T:
+    def _patiently(
+        self, engine: sa.Engine, work: Callable[[Connection], T], turn: AbstractContextManager[Any]
+    ) -> T:
         end, pause = time.monotonic() + self.patience_s, 0.02
         while True:
             try:
-                with engine.begin() as connection:
+                with turn, engine.begin() as connection:
                     return work(connection)
             except DBAPIError as error:
                 if not _passing(error):
@@ -150,6 +166,24 @@ class Database:
                 return NotMigrated(f"{self}: has no tables; run 'verify serve --migrate'")
             return StoreUnreachable(f"{self}: {text}; make room or check the database")
         return NotMigrated(f"{self}: {text}") if "does not exist" in text else error
+
+    def settle(self) -> bool:
+        """SQLite: moves what was committed from the log to the file; whether that was due.
+
+        Whoever commits would have to do it now and then, and to wait for the disk.
+        """
+        log = Path(f"{self.url.database}-wal")
+        if not self.sqlite or not log.exists() or log.stat().st_size < SETTLE_BYTES:
+            return False
+        try:
+            raw = self.engine.raw_connection()  # not within a transaction
+            try:
+                raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+            finally:
+                raw.close()
+        except (sqlite3.Error, SQLAlchemyError):
+            return False  # somebody else is at it, or the disk is full, which commits will say
+        return True
 
     def close(self) -> None:
         """Closes every connection."""
@@ -209,7 +243,8 @@ class Database:
 def _set_up_sqlite(raw: Any, _record: object) -> None:
     raw.isolation_level = None  # we say BEGIN ourselves
     cursor = raw.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON"):
+    settings = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
+    for pragma in (*settings, f"wal_autocheckpoint={AUTO_PAGES}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -16,6 +16,8 @@ from workers.jobs.rows import key_of, model_of, place
 from workers.jobs.statistics import Statistics
 from workers.jobs.tables import audit, keys, models, workers
 
+USED_S = 60.0  # between two notes that a key is in use
+
 
 class Records(Statistics):
     """Part of :class:`workers.jobs.sql.SqlStore`."""
@@ -26,6 +28,10 @@ class Records(Statistics):
     def close(self) -> None:
         """Closes connections; the store opens new ones when it is asked again."""
         self._db.close()
+
+    def settle(self) -> bool:
+        """Housekeeping that commits would else wait for; whether any was due."""
+        return self._db.settle()
 
     def ping(self) -> None:
         """See the port."""
@@ -103,22 +109,19 @@ class Records(Statistics):
     def key(self, id: str) -> Key | None:
         """See the port."""
 
-        def work(c: Connection) -> Any:
+        def work(c: Connection) -> tuple[Any, float]:
             mine = (keys.c.id == id, ~keys.c.revoked)
-            return c.execute(sa.select(keys).where(*mine)).mappings().one_or_none()
+            return c.execute(sa.select(keys).where(*mine)).mappings().one_or_none(), self._db.now(c)
 
-        row = self._db.read(work)
+        row, now = self._db.read(work)
         if row is None:
             return None
         found = key_of(dict(row))
-        self._db.write(lambda c: self._used(c, found))
+        # once a minute at most: a write per request would make everybody wait
+        if found.last_used is None or abs(now - found.last_used) > USED_S:
+            used = sa.update(keys).where(keys.c.id == id).values(last_used=now)
+            self._db.write(lambda c: c.execute(used))
         return found
-
-    def _used(self, c: Connection, key: Key) -> None:
-        """Notes the use, once a minute at most: a write per request would make readers wait."""
-        now = self._db.now(c)
-        old = sa.or_(keys.c.last_used.is_(None), keys.c.last_used < now - 60)
-        c.execute(sa.update(keys).where(keys.c.id == key.id, old).values(last_used=now))
 
     def keys(self, tenant: str | None = None) -> list[Key]:
         """Every key, the revoked too, the oldest first."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from bounds.errors import BadInput
+from workers.jobs import quotas
 from workers.jobs.database import Database
 from workers.jobs.model import (
     Answer,
@@ -28,14 +30,21 @@ from workers.jobs.model import (
 )
 from workers.jobs.records import Records
 from workers.jobs.rows import Row, cursor, job_of, place, progress_json, row_of
-from workers.jobs.store import KeyReused, NotFinished, QuotaExceeded, UnknownJob
-from workers.jobs.tables import events, idempotency, jobs, models, tenants
+from workers.jobs.store import KeyReused, NotFinished, UnknownJob
+from workers.jobs.tables import audit, events, idempotency, jobs, tenants
 
 KEPT_KEYS_S = 24 * 3600.0  # how long a repeated Idempotency-Key finds its job
-QUOTA_WINDOW_S = 24 * 3600.0  # over which "cpu_seconds" are added up
 REMIND_S = 30.0  # queued for longer than this: a message may have got lost
 _REMINDED = 500  # ids that one sweep names at most
 LOST = "worker-lost"
+SUBMITTED = "jobs.submit"  # in the audit log
+
+# said so often that making them anew would cost more than what they do
+_ADD_JOB, _ADD_EVENT, _ADD_AUDIT = sa.insert(jobs), sa.insert(events), sa.insert(audit)
+_BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("wanted"))
+_LOOK = sa.select(jobs.c.revision, jobs.c.state).where(jobs.c.id == sa.bindparam("wanted"))
+_OWN_LOOK = _LOOK.where(jobs.c.tenant == sa.bindparam("owner"))
+_OWN_BY_ID = _BY_ID.where(jobs.c.tenant == sa.bindparam("owner"))
 
 _QUEUED, _RUNNING = State.QUEUED.value, State.RUNNING.value
 _DECIDED = (Answer.VERIFIED.value, Answer.FALSIFIED.value)
@@ -76,15 +85,20 @@ class SqlStore(Records):
     """:class:`workers.jobs.store.JobStore` on a database."""
 
     def submit(
-        self, new: NewJob, quota: Mapping[str, int] | None = None, answered_by: Job | None = None
+        self,
+        new: NewJob,
+        quota: Mapping[str, int] | None = None,
+        answered_by: Job | None = None,
+        audited: Json | None = None,
     ) -> tuple[Job, bool]:
         """See the port."""
-        name = "j" + secrets.token_hex(12)
+        name, tries = "j" + secrets.token_hex(12), count()
 
         def work(c: Connection) -> tuple[Job, bool]:
-            known = self._row(c, name, None)
-            if known is not None:  # the commit's answer was lost
-                return job_of(known), True
+            if next(tries):  # the commit's answer may have been lost
+                known = self._row(c, name, None)
+                if known is not None:
+                    return job_of(known), True
             now = self._db.now(c)
             if quota or new.idempotency:
                 self._lock_tenant(c, new.tenant)
@@ -93,14 +107,18 @@ class SqlStore(Records):
                 if before is not None:
                     return before, False
             if quota and answered_by is None:
-                self._check_quota(c, new.tenant, quota, now)
-            c.execute(sa.insert(jobs).values(row_of(new, name, now)))
-            row = self._change(c, jobs.c.id == name, {}, ("state", {"state": _QUEUED}))
+                quotas.check(c, new.tenant, quota, now)
+            row: Row | None = row_of(new, name, now) | {"events": 1}
+            c.execute(_ADD_JOB, dict(row))
+            self._log(c, row, "state", {"state": _QUEUED})
             if new.idempotency is not None:
                 values = {"tenant": new.tenant, "key": new.idempotency.key, "job": name, "created": now}
                 c.execute(sa.insert(idempotency).values(fingerprint=new.idempotency.fingerprint, **values))
             if answered_by is not None:
                 row = self._copy_answer(c, name, answered_by, now)
+            if audited is not None:
+                told = {"job": name, "kind": new.kind.value, **audited}
+                c.execute(_ADD_AUDIT, {"at": now, "tenant": new.tenant, "action": SUBMITTED, "detail": told})
             assert row is not None
             return job_of(row), True
 
@@ -142,34 +160,20 @@ class SqlStore(Records):
         assert row is not None  # the key goes with its job
         return job_of(row)
 
-    def _check_quota(self, c: Connection, tenant: str, quota: Mapping[str, int], now: float) -> None:
-        for name, most in quota.items():
-            if name in (_QUEUED, _RUNNING):
-                mine = (jobs.c.tenant == tenant, jobs.c.state == name, jobs.c.parent == "")
-                used: Any = c.scalar(sa.select(sa.func.count()).where(*mine))
-                what = f"{name} jobs"
-            elif name == "cpu_seconds":
-                recent = (jobs.c.tenant == tenant, jobs.c.created >= now - QUOTA_WINDOW_S)
-                used, what = (
-                    c.scalar(sa.select(sa.func.sum(jobs.c.cpu_seconds)).where(*recent)),
-                    "CPU seconds",
-                )
-            elif name == "bytes":
-                used = c.scalar(sa.select(sa.func.sum(models.c.size)).where(models.c.tenant == tenant))
-                what = "bytes of models"
-            else:
-                raise BadInput(f"there is no quota of '{name}'")
-            if (used or 0) >= most:
-                raise QuotaExceeded(
-                    f"{used:g} {what} of at most {most}; wait for some to end, or cancel some"
-                )
-
     def get(self, job: str, tenant: str | None) -> Job:
         """See the port."""
         row = self._db.read(lambda c: self._row(c, job, tenant))
         if row is None:
             raise _unknown(job)
         return job_of(row)
+
+    def look(self, job: str, tenant: str | None) -> tuple[int, State]:
+        """See the port."""
+        query = _LOOK if tenant is None else _OWN_LOOK
+        row = self._db.read(lambda c: c.execute(query, {"wanted": job, "owner": tenant}).one_or_none())
+        if row is None:
+            raise _unknown(job)
+        return row.revision, State(row.state)
 
     def page(
         self, tenant: str | None, *, states: Sequence[State] = (), cursor: str = "", limit: int = 50
@@ -232,7 +236,7 @@ class SqlStore(Records):
     def _free(self, state: str) -> sa.Select[Any]:
         """Jobs that may be taken, the next first; rows that another transaction holds are passed over."""
         rules = (jobs.c.state == state, jobs.c.attempt < jobs.c.max_attempts, ~jobs.c.cancel_requested)
-        query = sa.select(jobs.c.id).where(*rules).order_by(jobs.c.priority.desc(), jobs.c.seq)
+        query = sa.select(jobs.c.id).where(*rules).order_by(jobs.c.rank, jobs.c.seq)
         return query.with_for_update(skip_locked=True)
 
     def _take(self, c: Connection, job: str, worker: str, lease_s: float, now: float) -> Claim:
@@ -240,9 +244,8 @@ class SqlStore(Records):
             "state": _RUNNING, "worker": worker, "attempt": jobs.c.attempt + 1, "lease_until": now + lease_s,
             "lease_s": lease_s, "started": sa.func.coalesce(jobs.c.started, now),
         }  # fmt: skip
-        row = self._change(c, jobs.c.id == job, values, None)
+        row = self._change(c, jobs.c.id == job, values, ("state", _begun))
         assert row is not None
-        self._log(c, row, "state", {"state": _RUNNING, "attempt": row["attempt"]})
         return Claim(job_of(row), worker, row["attempt"])
 
     def heartbeat(self, claim: Claim, progress: Progress | None, lease_s: float) -> Signal:
@@ -273,6 +276,7 @@ class SqlStore(Records):
                 "cpu_seconds": jobs.c.cpu_seconds + outcome.cpu_seconds,
             }  # fmt: skip
             if self._end(c, sa.and_(*_held(claim)), values):
+                quotas.spend(c, claim.job.tenant, outcome.cpu_seconds, self._db.now(c))
                 return True
             # the answer to our commit may have got lost: then it is recorded, by this very attempt
             mine = (jobs.c.id == claim.job.id, jobs.c.worker == claim.worker)
@@ -286,10 +290,9 @@ class SqlStore(Records):
         """Makes a job final, and ends its shards; False if there is none."""
         now = self._db.now(c)
         final = values | {"finished": now, "lease_until": None}
-        row = self._change(c, where, final, None)
+        row = self._change(c, where, final, ("done", _done))
         if row is None:
             return False
-        self._log(c, row, "done", _done(row))
         for shard in c.execute(sa.select(jobs).where(jobs.c.parent == row["id"], _open())).mappings().all():
             self._request_cancel(c, dict(shard))
         return True
@@ -394,7 +397,8 @@ class SqlStore(Records):
         if not family:
             return []
         mine = (jobs.c.tenant == tenant, jobs.c.family == family, jobs.c.cached_from == "")
-        query = sa.select(jobs).where(*mine, *_decided()).order_by(jobs.c.seq.desc()).limit(limit)
+        decided = sa.select(jobs).where(*mine, jobs.c.finished.is_not(None), *_decided())
+        query = decided.order_by(jobs.c.finished.desc(), jobs.c.seq.desc()).limit(limit)
         return [job_of(dict(r)) for r in self._db.read(lambda c: c.execute(query).mappings().all())]
 
     def _latest(self, *same: sa.ColumnElement[bool]) -> Job | None:
@@ -416,7 +420,7 @@ class SqlStore(Records):
             rows = c.execute(lost.with_for_update(skip_locked=True)).mappings().all()
             again = [row["id"] for row in rows if self._release(c, dict(row))]
             old = (jobs.c.state == _QUEUED, jobs.c.queued < now - REMIND_S)
-            waiting = sa.select(jobs.c.id).where(*old).order_by(jobs.c.priority.desc(), jobs.c.seq)
+            waiting = sa.select(jobs.c.id).where(*old).order_by(jobs.c.rank, jobs.c.seq)
             return [*again, *c.scalars(waiting.limit(_REMINDED)).all()]
 
         return self._db.write(work)
@@ -438,10 +442,9 @@ class SqlStore(Records):
         return self._db.read(work)
 
     def _row(self, c: Connection, job: str, tenant: str | None, *, lock: bool = False) -> Row | None:
-        query = sa.select(jobs).where(jobs.c.id == job)
-        if tenant is not None:
-            query = query.where(jobs.c.tenant == tenant)
-        row = c.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+        query = _BY_ID if tenant is None else _OWN_BY_ID
+        given = {"wanted": job, "owner": tenant}
+        row = c.execute(query.with_for_update() if lock else query, given).mappings().one_or_none()
         return None if row is None else dict(row)
 
     def _change(
@@ -449,22 +452,24 @@ class SqlStore(Records):
         c: Connection,
         where: sa.ColumnElement[bool],
         values: Mapping[str, Any],
-        event: tuple[str, Json] | None,
+        event: tuple[str, Json | Callable[[Row], Json]] | None,
     ) -> Row | None:
         """Changes one job, its revision and its log; the new row, None if there is none."""
-        query = sa.update(jobs).where(where).values(revision=jobs.c.revision + 1, **values)
-        row = c.execute(query.returning(*jobs.c)).mappings().one_or_none()
-        if row is None:
+        numbered = {} if event is None else {"events": jobs.c.events + 1}
+        query = sa.update(jobs).where(where).values(revision=jobs.c.revision + 1, **numbered, **values)
+        found = c.execute(query.returning(*jobs.c)).mappings().one_or_none()
+        if found is None:
             return None
+        row = dict(found)
         if event is not None:
-            self._log(c, dict(row), *event)
-        return dict(row)
+            name, data = event
+            self._log(c, row, name, data(row) if callable(data) else data)
+        return row
 
     def _log(self, c: Connection, row: Row, name: str, data: Json) -> None:
-        query = sa.update(jobs).where(jobs.c.id == row["id"]).values(events=jobs.c.events + 1)
-        number = c.scalar(query.returning(jobs.c.events))
-        at = self._db.now(c)
-        c.execute(sa.insert(events).values(job=row["id"], number=number, name=name, at=at, data=data))
+        """The entry whose number the row has just been given."""
+        values = {"job": row["id"], "number": row["events"], "name": name, "data": data}
+        c.execute(_ADD_EVENT, values | {"at": self._db.now(c)})
 
 
 def _held(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
@@ -488,6 +493,10 @@ def _open() -> sa.ColumnElement[bool]:
 
 def _decided() -> tuple[sa.ColumnElement[bool], ...]:
     return (jobs.c.state == State.FINISHED.value, jobs.c.answer.in_(_DECIDED))
+
+
+def _begun(row: Row) -> Json:
+    return {"state": row["state"], "attempt": row["attempt"]}
 
 
 def _signal(cancel: bool) -> Signal:

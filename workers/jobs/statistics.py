@@ -60,7 +60,7 @@ class Statistics:
 
         return self._db.read(work)
 
-    def named(self) -> set[str]:
+    def named(self, ended_s: float | None = None) -> set[str]:
         """See the port."""
         parent = jobs.alias()
         open_parents = sa.select(parent.c.id).where(parent.c.finished.is_(None))
@@ -68,7 +68,8 @@ class Statistics:
 
         def work(c: Connection) -> set[str]:
             found = set(c.scalars(sa.select(models.c.sha256)).all())
-            for files in c.scalars(sa.select(jobs.c.artifacts)):
+            old = sa.false() if ended_s is None else jobs.c.finished < self._db.now(c) - ended_s
+            for files in c.scalars(sa.select(jobs.c.artifacts).where(sa.or_(waiting, ~old))):
                 found.update(str(f["sha256"]) for f in files)
             for request in c.scalars(sa.select(jobs.c.request).where(waiting)):
                 found.update(str(request[name]) for name in _FILES if request.get(name))

@@ -47,15 +47,20 @@ class JobStore(Protocol):
     """
 
     def submit(
-        self, new: NewJob, quota: Mapping[str, int] | None = None, answered_by: Job | None = None
+        self,
+        new: NewJob,
+        quota: Mapping[str, int] | None = None,
+        answered_by: Job | None = None,
+        audited: Json | None = None,
     ) -> tuple[Job, bool]:
         """Stores a job; (the job, whether it is new). A repeated idempotency key brings the first job back.
 
         Args:
             quota: "queued", "running": jobs of this tenant in these states, from which on none is taken;
-                "cpu_seconds": those of a day; "bytes": of models.
+                "cpu_seconds": those of jobs that ended in the last 24 whole hours; "bytes": of models.
             answered_by: a finished job that answers this one as well: it is finished at once, with the same
                 outcome and artefacts (``cached_from`` names it), and counts in no quota.
+            audited: what the audit log says of a new job besides its id and kind; None: nothing is said.
 
         Raises:
             KeyReused, QuotaExceeded.
@@ -64,6 +69,10 @@ class JobStore(Protocol):
 
     def get(self, job: str, tenant: str | None) -> Job:
         """Raises: UnknownJob."""
+        ...
+
+    def look(self, job: str, tenant: str | None) -> tuple[int, State]:
+        """The revision and the state only, for those who poll. Raises: UnknownJob."""
         ...
 
     def page(
@@ -149,8 +158,12 @@ class JobStore(Protocol):
         """How long ended jobs ran, for metrics."""
         ...
 
-    def named(self) -> set[str]:
-        """Digests of all files that a model, a job or an unfinished request names; others may be removed."""
+    def named(self, ended_s: float | None = None) -> set[str]:
+        """Digests of all files that a model, a job or an unfinished request names; others may be removed.
+
+        Args:
+            ended_s: what jobs left that ended longer ago does not count; None: it does.
+        """
         ...
 
     def bytes_of(self, tenant: str) -> int:

@@ -57,11 +57,14 @@ jobs = Table(
     Column("parent", String(40), nullable=False),
     Column("cached_from", String(40), nullable=False),
     Column("cpu_seconds", Double, nullable=False),
-    Index("job_next", "state", "queue", "priority", "seq"),
-    Index("job_family", "family", "state"),
+    # -priority, so that the order in which jobs are taken is that of an index, which goes one way only
+    Column("rank", Integer, nullable=False, server_default="0"),
+    Index("job_next", "state", "rank", "seq", "queue"),
+    Index("job_family", "family", "state", "rank", "seq"),
+    Index("job_answers", "family", "finished"),
+    Index("job_held", "parent", "state", "tenant", "created"),
     Index("job_question", "tenant", "question"),
     Index("job_listed", "tenant", "created", "id"),
-    Index("job_parent", "parent"),
 )
 
 events = Table(
@@ -76,6 +79,15 @@ events = Table(
 
 # one row a tenant: whoever counts before inserting locks it, so that two cannot count the same
 tenants = Table("tenant", metadata, Column("name", String(80), primary_key=True))
+
+# processor seconds of a tenant's jobs that ended in an hour (since 1970)
+spent = Table(
+    "spent",
+    metadata,
+    Column("tenant", String(80), primary_key=True),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("cpu_seconds", Double, nullable=False),
+)
 
 idempotency = Table(
     "idempotency",

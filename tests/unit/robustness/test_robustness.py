@@ -99,6 +99,21 @@ def test_nothing_inside_a_certified_ball_changes_the_class(
     assert reports[0].table.robust.sum() >= reports[1].table.robust.sum() - 1
 
 
+@pytest.mark.parametrize(("norm", "method", "local", "phases"), [
+    ("inf", "auto", None, ["clean", "attack", "bounds", "search"]),
+    ("inf", "auto", True, ["clean", "lipschitz", "attack", "local", "bounds", "search"]),
+    ("inf", "lipschitz", None, ["clean", "lipschitz", "attack", "local"]),
+    ("2", "auto", False, ["clean", "lipschitz", "attack", "bounds", "search"]),
+])  # fmt: skip
+def test_boxes_are_bounded_without_constants_first(
+    norm: str, method: str, local: bool | None, phases: list[str], linear: Path
+) -> None:
+    """They cost more than all bounds of a data set: minutes for a network with convolutions."""
+    options = RobustnessOptions(norm=norm, method=method, local=local, timeout=20)
+    report = robustness(linear, samples([[3, 1]], [0]), [0.5], options=options)
+    assert list(report.phases) == phases and report.table.robust.all()
+
+
 def test_float32_semantics_and_clip(linear: Path) -> None:
     report = robustness(
         linear,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,50 @@ def test_only_files_that_nothing_names_are_removed(tmp_path: Path) -> None:
     done = Outcome(State.FINISHED, Answer.VERIFIED, artifacts=(Artifact("certificate", of_job, 8, "x"),))
     assert store.finish(claim, done)
     job, _ = store.submit(NewJob("t", Kind.SWEEP, {"model": model, "data": wanted}, Budget(1.0, 64)))
-    with tidied(store, artifacts, every_s=0.01):
+    with tidied(Settings(), store, artifacts, every_s=0.01):
         wait_until(lambda: not artifacts.has(orphan))
         assert all(artifacts.has(d) for d in (model, of_job, wanted, young))
         store.cancel(job.id, "t")
         store.delete(claim.job.id, "t")
         wait_until(lambda: not artifacts.has(wanted) and not artifacts.has(of_job))
         assert artifacts.has(model)
+    store.close()
+
+
+def test_what_ended_jobs_left_goes_in_time_unless_somebody_needs_it(tmp_path: Path) -> None:
+    clock = [time.time() - 40 * 24 * 3600.0]
+    store, artifacts = (
+        open_store(str(tmp_path / "jobs.db"), clock=lambda: clock[0]),
+        Artifacts(tmp_path / "f"),
+    )
+
+    def put(text: str) -> str:
+        digest = artifacts.put_bytes(text.encode())[0]
+        os.utime(artifacts.file(digest), (0, 0))
+        return digest
+
+    def done(*digests: str) -> str:
+        job, _ = store.submit(NewJob("t", Kind.SWEEP, {}, Budget(1.0, 64)))
+        claim = store.claim("w", ["short"], 30.0)
+        assert claim is not None and claim.job.id == job.id
+        left = tuple(Artifact(d[:4], d, 8, "x") for d in digests)
+        assert store.finish(claim, Outcome(State.FINISHED, Answer.VERIFIED, artifacts=left))
+        return job.id
+
+    old, shared, model, asked, late = (put(t) for t in ("old", "shared", "a model", "asked for", "late"))
+    first = done(old, shared, model, asked)
+    store.put_model(Model(model, "t", 5, "", 0.0))
+    store.submit(NewJob("t", Kind.SWEEP, {"data": asked}, Budget(1.0, 64), queue="nobody's"))
+    clock[0] += 20 * 24 * 3600.0
+    done(late, shared)
+    clock[0] = time.time()
+    for days, gone, kept in ((0.0, [], [old, late]), (30.0, [old], [late]), (10.0, [late, shared], [])):
+        orphan = put(f"orphan {days}")  # to see that it was tidied
+        with tidied(Settings(retention_days=days), store, artifacts, every_s=0.01):
+            wait_until(lambda o=orphan: not artifacts.has(o))
+        assert not any(artifacts.has(d) for d in gone), days
+        assert all(artifacts.has(d) for d in (*kept, model, asked)), days
+    assert len(store.get(first, "t").artifacts) == 4  # the job still says what there was
     store.close()
 
 

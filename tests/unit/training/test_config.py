@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bounds.errors import SpecError
-from training.config import LAYER_NAMES, Config, as_mapping, from_mapping, parse_config, positions
+from bounds.settings import positions
+from training.config import LAYER_NAMES, Config, as_mapping, from_mapping, parse_config
 
 GOOD = """
 seed = 3
