@@ -55,7 +55,7 @@ prepare() {
         _pip install ${SUREBOUND_TORCH_INDEX:+--index-url "$SUREBOUND_TORCH_INDEX"} 'torch==2.13.0' || exit 1
         _install --group dev --group train --group service --group browser || exit 1
         _pip install --editable '.[sdp]' || echo "no SDP solvers for this platform? Their tests will be skipped" >&2
-        _pip install --group package
+        _pip install --group package || exit 1
         _pip install --group docs || echo "no builder of the site for this platform? Its tests will be skipped" >&2
         _pip install --group workers --group s3 || echo "no database servers for this platform? Their tests will be skipped" >&2
     else

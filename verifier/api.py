@@ -38,6 +38,7 @@ from verifier.search.many import FEWEST, ManyCases
 from verifier.search.memory import bytes_for_one
 from verifier.search.objectives import objectives_of
 from verifier.search.outcome import Watch as SearchWatch
+from verifier.search.outcome import combined, worse
 from verifier.search.pace import CHEAP
 from verifier.search.record import Recorder
 from verifier.search.region import hardest, root_facts
@@ -171,11 +172,11 @@ class _Run:
                 break
             spent = self.budget.exhausted(total.bounded - before.bounded, 0)
             if spent is not UnknownReason.NONE:  # there may be very many cases
-                total = _combine(total, Outcome(reason=spent, worst=self._waiting(plan[place:])))
+                total = combined(total, Outcome(reason=spent, worst=self._waiting(plan[place:])))
                 break
             one = self._case(problem, i, part, ledger, tracer, total)
             self._look(problem, i, one)
-            total = _combine(total, one)
+            total = combined(total, one)
         status = self._status(total, ledger)
         self.clock.switch("certificate")
         self.told.certificate = self._write(problem, status, total, kept)
@@ -305,7 +306,7 @@ class _Run:
         share = 1.0 / len(problem.cases)
         region = hardest(left, names(problem.property, "input"), problem.graph, case, share)
         known = self.told.hardest
-        if region is not None and (known is None or _worse(region.bound, known.bound)):
+        if region is not None and (known is None or worse(region.bound, known.bound)):
             self.told.hardest = region
 
     def _many(
@@ -347,7 +348,7 @@ class _Run:
         left = np.array(every)[~found.settled[every]]
         self.lower = dict(zip(left.tolist(), found.lower[left].tolist(), strict=True))
         order = left[np.argsort(found.lower[left], kind="stable")].tolist()
-        return _combine(before, outcome), order
+        return combined(before, outcome), order
 
     def _case(
         self,
@@ -539,11 +540,6 @@ def _evidence(tracer: Tracers | None) -> bool:
     return tracer is not None and tracer.evidence_kept
 
 
-def _worse(a: float | None, b: float | None) -> bool:
-    """Whether a bound is below another; none at all is the worst."""
-    return b is not None and (a is None or a < b)
-
-
 def _guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None:
     """The engine that bounds first, unless it is our own."""
     if engine is Engine.BUILT_IN:
@@ -551,16 +547,3 @@ def _guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None
     from bounds.methods.auto_lirpa import AutoLirpaBounder
 
     return AutoLirpaBounder(graph, objectives)
-
-
-def _combine(a: Outcome, b: Outcome) -> Outcome:
-    worst = [w for w in (a.worst, b.worst) if w is not None]
-    return Outcome(
-        sat=a.sat or b.sat,
-        # the first reason stands: a later case that was settled does not settle an earlier one
-        reason=a.reason if a.reason is not UnknownReason.NONE else b.reason,
-        bounded=a.bounded + b.bounded,
-        leaves=a.leaves + b.leaves,
-        closed=a.closed + b.closed,
-        worst=min(worst) if worst else None,
-    )

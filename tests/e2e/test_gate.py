@@ -126,9 +126,7 @@ def test_a_tampered_certificate_is_caught(repository: Path) -> None:
     gate(repository)
     certificates = sorted((repository / ".surebound/cache/proofs").glob("*/*.sbcert"))
     for path in certificates[:3]:
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 0xFF
-        path.write_bytes(bytes(data))
+        path.write_bytes(path.read_bytes()[:-40])
     certificates[3].write_bytes(certificates[4].read_bytes())  # a valid one, of another question
     code, report = gate(repository, "--format", "text", "--output", "report.txt")
     assert (code, report["cache"]["rejected"]) == (0, 4)

@@ -187,16 +187,22 @@ class Prover:
         )  # fmt: skip
         draft = self.cache.draft(_key(ask), ".sbcert")
         networks = {name: one.model for name, one in ask.networks.items()}
+        earlier = self._earlier(requirement, ask)
         try:
-            report = self._verify(networks, ask, options, draft)
+            report = self._verify(networks, ask, options, draft, earlier)
         except (OSError, BadInput) as error:
             self._undraftable(error, [draft])
             draft = None
-            report = self._verify(networks, ask, options, None)
+            report = self._verify(networks, ask, options, None, earlier)
         return self._answer(requirement, ask, report, draft)
 
     def _verify(
-        self, networks: Mapping[str, Model], ask: Ask, options: Options, draft: Path | None
+        self,
+        networks: Mapping[str, Model],
+        ask: Ask,
+        options: Options,
+        draft: Path | None,
+        earlier: Path | None,
     ) -> Report:
         return verify(
             networks,
@@ -205,7 +211,7 @@ class Prover:
             certificate=draft,
             progress=self.progress,
             cancel=self.cancel,
-            earlier=self._earlier(requirement, ask),
+            earlier=earlier,
         )
 
     def _undraftable(self, error: OSError | BadInput, drafts: Sequence[Path | None]) -> None:

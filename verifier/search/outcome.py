@@ -56,3 +56,22 @@ class Outcome:
     closed: float = 0.0
     worst: float | None = None
     left: Left | None = None
+
+
+def combined(a: Outcome, b: Outcome) -> Outcome:
+    """How the searches of two sets of cases ended together."""
+    worst = [w for w in (a.worst, b.worst) if w is not None]
+    return Outcome(
+        sat=a.sat or b.sat,
+        # the first reason stands: a later case that was settled does not settle an earlier one
+        reason=a.reason if a.reason is not UnknownReason.NONE else b.reason,
+        bounded=a.bounded + b.bounded,
+        leaves=a.leaves + b.leaves,
+        closed=a.closed + b.closed,
+        worst=min(worst) if worst else None,
+    )
+
+
+def worse(a: float | None, b: float | None) -> bool:
+    """Whether a bound is below another; none at all is the worst."""
+    return b is not None and (a is None or a < b)
