@@ -242,13 +242,14 @@ def _bytes(bits: int) -> int:
 def _write(path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     with (
         replacing(Path(path)) as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z,
+        zipfile.ZipFile(file, "w") as z,
     ):
         z.writestr(_entry("certificate.json"), json.dumps(header, sort_keys=True, indent=1) + "\n")
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
-            z.writestr(_entry(f"arrays/{name}.npy"), buffer.getvalue())
+            # the archive's own level does not hold for entries that are made beforehand
+            z.writestr(_entry(f"arrays/{name}.npy"), buffer.getvalue(), compresslevel=1)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

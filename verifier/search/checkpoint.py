@@ -207,10 +207,11 @@ def save(path: str | Path, state: State) -> None:
         members[f"{name}.npy"] = buffer.getvalue()
     with (
         replacing(Path(path)) as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z,
+        zipfile.ZipFile(file, "w") as z,
     ):
         for name, data in members.items():
-            z.writestr(_entry(name), data)
+            # the archive's own level does not hold for entries that are made beforehand
+            z.writestr(_entry(name), data, compresslevel=1)
         z.writestr(_entry("digest"), _digest(members))
 
 
