@@ -42,7 +42,7 @@ from verifier.search.outcome import combined, worse
 from verifier.search.pace import CHEAP
 from verifier.search.record import Recorder
 from verifier.search.region import hardest, root_facts
-from verifier.search.resume import Warm, check_certificate, check_query, go_on, query_of
+from verifier.search.resume import Warm, check_certificate, check_query, go_on, proof_so_far, query_of
 from verifier.search.settle import Settled, Settler, guide, varying_inputs
 from verifier.search.trace import Tracers, TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
@@ -200,15 +200,9 @@ class _Run:
 
     def _kept(self, problem: Problem) -> TreeTracer | None:
         """The proof so far, where one is kept."""
-        if self.state is None:
-            self.first = max(len(problem.cases), 1)
-            return TreeTracer() if self.certificate else None
-        part = self.state.kept
-        if part is None or not (self.certificate or self.state.dealt):
-            return None
-        part.check(problem.graph)
+        tracer, part = proof_so_far(self.state, problem, wanted=self.certificate is not None)
         self.first, self.told.forward, self.whole = part.first, part.forward, part.whole()
-        return part.tracer()
+        return tracer
 
     def _waiting(self, plan: Sequence[tuple[int, Part | None]]) -> float:
         """The worst known bound of cases whose turn did not come; minus infinity where one has none."""

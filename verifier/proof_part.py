@@ -72,6 +72,12 @@ class ProofPart:
     arrays: Mapping[str, Array]
 
     @staticmethod
+    def nothing(roots: int) -> ProofPart:
+        """The part of a run that is to begin."""
+        arrays = {name: np.zeros((0,) * axes, dtype=kind) for name, (kind, axes) in ARRAYS.items()}
+        return ProofPart(roots, False, arrays)
+
+    @staticmethod
     def of(
         tracer: TreeTracer, graph: Graph, whole: Mapping[int, Array], first: int, *, forward: bool
     ) -> ProofPart:

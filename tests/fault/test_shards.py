@@ -172,6 +172,29 @@ def test_on_two_slots(place: Any, tmp_path: Path) -> None:
     check_proof(end, artifacts, tmp_path)
 
 
+@pytest.mark.parametrize("asked", [None, 0])
+def test_idle_workers_share_a_long_search_unless_it_is_to_be_alone(
+    asked: int | None, place: Any, tmp_path: Path
+) -> None:
+    store, artifacts = place
+    model = upload(store, artifacts, MODEL)
+    limits = RunnerLimits(beat_s=0.05, alone_s=0.0, offer_s=0.05)
+    supervisor = Supervisor(store, artifacts, slots=2, habits=Habits(poll_s=0.05), limits=limits)
+    supervisor.start()
+    try:
+        # whoever finds them idle must have heard of them
+        wait_for(lambda: store.idle("short") == 2)
+        asked_for = box_property(8, 1.0) if asked is None else HOLDS
+        job = store.submit(request(model, asked_for, timeout_s=300, options={"shards": asked}))[0].id
+        end = finished(store, [job], 200)[0]
+    finally:
+        supervisor.stop()
+    assert (end.state, end.answer) == (State.FINISHED, Answer.VERIFIED), end
+    assert len(store.shards(job)) == (0 if asked == 0 else 2 * cubes.PER_WORKER)
+    assert end.artifact("certificate") is not None
+    assert end.result.get("shards", 0) == len(store.shards(job))
+
+
 @pytest.mark.slow
 def test_a_lost_worker_is_replaced(place: Any, tmp_path: Path) -> None:
     store, artifacts = place

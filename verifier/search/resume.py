@@ -14,11 +14,13 @@ from bounds.methods.bounder import BoundResult
 from bounds.methods.tape import Stopped
 from bounds.plan import Plan
 from verifier.problem import Problem
+from verifier.proof_part import ProofPart
 from verifier.search.checkpoint import Part, State
 from verifier.search.frontier import Frontier
 from verifier.search.loop import Search
 from verifier.search.operand_search import OperandDomains, operand_tape
 from verifier.search.outcome import Outcome
+from verifier.search.trace import TreeTracer
 from verifier.verdict import Semantics
 
 _AGAIN = "run again without --resume"
@@ -64,6 +66,28 @@ def check_certificate(state: State, *, wanted: bool) -> None:
             f"{state.source}: holds no evidence of what was closed before it, as its run was not asked for a "
             "certificate; leave --certificate out, or run again without --resume"
         )
+
+
+def proof_so_far(
+    state: State | None, problem: Problem, *, wanted: bool
+) -> tuple[TreeTracer | None, ProofPart]:
+    """What a run keeps its proof with (None: it keeps none), and what there is of it already.
+
+    Args:
+        state: of the checkpoint that it goes on from; None: it begins.
+        problem: the query.
+        wanted: whether it is to write a certificate.
+
+    Raises:
+        BadInput: the checkpoint's evidence does not fit the network.
+    """
+    nothing = ProofPart.nothing(max(len(problem.cases), 1))
+    if state is None:
+        return TreeTracer() if wanted else None, nothing
+    if state.kept is None or not (wanted or state.dealt):
+        return None, nothing
+    state.kept.check(problem.graph)
+    return state.kept.tracer(), state.kept
 
 
 @dataclass(slots=True)
