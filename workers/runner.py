@@ -31,7 +31,7 @@ from workers.jobs.model import (
     State,
 )
 from workers.jobs.store import JobStore, UnknownJob
-from workers.task import CHECKPOINT, Ending, Left, Task
+from workers.task import CHECKPOINT, NO_ROOM, Ending, Left, Task
 
 INPUTS = ("model", "data", "certificate", CHECKPOINT)
 # progress is written often at first, then seldom: (seconds of the attempt, seconds between two)
@@ -177,6 +177,7 @@ class Runner:
         except OSError:
             self._remove(batch, job.id)
             self._wait_for_room(claim)
+            self.drain.wait(1.0)
             return None
         except BadInput as error:
             outcome = Outcome(State.FAILED, reason="missing-file", error=str(error))
@@ -291,6 +292,8 @@ class Runner:
         batch.suspect = batch.suspect or ending.suspect
         if ending.returned:
             self._give_back(batch, running, counts=False)
+            if ending.reason == NO_ROOM:
+                self.drain.wait(1.0)
             return
         if ending.stopped:
             self._stopped(batch, running, ending)
