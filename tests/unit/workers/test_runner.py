@@ -50,7 +50,7 @@ def test_endings_survive_the_pipe() -> None:
 
 
 def test_a_full_disk_is_no_jobs_fault(tmp_path: Path) -> None:
-    """Whoever tells it, in whatever words: the job goes back to the queue, unless it filled the disk itself."""
+    """Whoever tells it, in whatever words: the job is queued again, unless it filled the disk itself."""
     task = Task("j", "verify", {}, 1.0, 64, None, {}, {}, str(tmp_path))
 
     def told(full: OSError) -> Exception:
