@@ -108,7 +108,7 @@ class Runner:
         self.store, self.artifacts, self.work = store, artifacts, work
         self.limits = limits or RunnerLimits()
         work.mkdir(parents=True, exist_ok=True)
-        self.pool = pool or Pool(work)
+        self.pool = Pool(work) if pool is None else pool  # an empty one has length 0
         self.drain = threading.Event()
         self._announce = announce
 
