@@ -183,7 +183,7 @@ class Runner:
             digests = self._digests(claim) | dict(more)
             paths = {name: self.artifacts.file(digest) for name, digest in digests.items()}
             files = {name: str(child.home.lend(path)) for name, path in paths.items()}
-        except OSError:
+        except (OSError, StoreUnreachable):  # no room, or an object store is away
             self._remove(batch, job.id)
             self._wait_for_room(claim)
             self.drain.wait(1.0)

@@ -9,8 +9,11 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="pip install 'surebound[service]'")
 
+from job_models import HOLDS, absolute, request, upload
+
 from bounds.errors import BadInput
 from workers.jobs.artifacts import Artifacts
+from workers.jobs.database import StoreUnreachable
 from workers.jobs.model import Answer, Budget, Job, Kind, State
 from workers.jobs.sql import open_store
 from workers.run import OWN_BYTES, failure
@@ -83,3 +86,24 @@ def test_a_full_disk_is_no_jobs_fault(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(OWN_BYTES)
     assert failure(full, task, limited=True).reason == "limit-exceeded"
+
+
+def test_files_that_cannot_be_reached_cost_no_attempt(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object store that is away: the job goes back to the queue as often as it takes."""
+    model = upload(runner.store, runner.artifacts, absolute())
+    job, _ = runner.store.submit(request(model, HOLDS))
+
+    def away(_digest: str) -> Path:
+        raise StoreUnreachable("the store of artefacts does not answer")
+
+    monkeypatch.setattr(runner.artifacts, "file", away)
+    runner.drain.set()  # so that nothing is waited for
+    for attempt in (1, 2):
+        claim = runner.store.claim("w", ["short"], 30.0)
+        assert claim is not None and claim.attempt == attempt
+        runner.run([claim])
+        found = runner.store.get(job.id, None)
+        assert (found.state, found.max_attempts) == (State.QUEUED, 3 + attempt)
+    runner.pool.close()
