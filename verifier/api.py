@@ -11,7 +11,7 @@ import numpy as np
 from bounds.ball import Ball
 from bounds.domain import Objectives
 from bounds.expression import Fn
-from bounds.graph import UNMODELLED, Array, Graph
+from bounds.graph import UNMODELLED, Array
 from bounds.io.compare import compare_with_onnxruntime
 from bounds.kernels.allocator import keep_pages
 from bounds.methods.bounder import BounderOptions, Effort
@@ -43,7 +43,7 @@ from verifier.search.pace import CHEAP
 from verifier.search.record import Recorder
 from verifier.search.region import hardest, root_facts
 from verifier.search.resume import Warm, check_certificate, check_query, go_on, proof_so_far, query_of
-from verifier.search.settle import Guide, Settled, Settler, varying_inputs
+from verifier.search.settle import Settled, Settler, guide, varying_inputs
 from verifier.search.trace import Tracers, TreeTracer
 from verifier.search.whole import in_whole_numbers, rounded_inputs
 from verifier.spec.load import load as load_property
@@ -437,7 +437,7 @@ class _Run:
             # a certificate has one rule for all its cases
             varying=self.told.varying if evidence else None,
         )
-        settler.guide = _guide(self.options.engine, problem.graph, objectives)
+        settler.guide = guide(self.options.engine, problem.graph, objectives)
         settler.phase = self.clock.phase
         self.told.forward = settler.fast.rule.forward
         return settler
@@ -532,12 +532,3 @@ class _Run:
 
 def _evidence(tracer: Tracers | None) -> bool:
     return tracer is not None and tracer.evidence_kept
-
-
-def _guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None:
-    """The engine that bounds first, unless it is our own."""
-    if engine is Engine.BUILT_IN:
-        return None
-    from bounds.methods.auto_lirpa import AutoLirpaBounder
-
-    return AutoLirpaBounder(graph, objectives)

@@ -221,14 +221,14 @@ class Pool:
     def put(self, child: Child) -> None:
         """Hands a child back that has answered everything."""
         child.idle_since = time.monotonic()
-        # after closing nobody would end it
-        if self._closed or not child.alive or child.resident > self.limits.resident:
-            child.kill()
-            return
+        useful = child.alive and child.resident <= self.limits.resident
         with self._lock:
-            self._idle.append(child)
-            surplus = self._idle[: max(len(self._idle) - self.limits.idle, 0)]
-            self._idle = self._idle[len(surplus) :]
+            if useful and not self._closed:  # after closing nobody would end it
+                self._idle.append(child)
+                surplus = self._idle[: max(len(self._idle) - self.limits.idle, 0)]
+                self._idle = self._idle[len(surplus) :]
+            else:
+                surplus = [child]
         for old in surplus:
             old.kill()
 

@@ -6,6 +6,7 @@ which is the sign that its parent has gone, in whatever way.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -22,9 +23,11 @@ from workers import sandbox
 from workers.jobs.model import Json, Kind, Progress
 from workers.jobs.rows import progress_json
 from workers.scrub import scrubbed
-from workers.task import Ending, Task
+from workers.task import NO_ROOM, Ending, Task
 
 EVERY = 0.25  # seconds between two messages of progress
+
+OWN_BYTES = 256 << 20  # of files that a job wrote, from which on a full disk is its own doing
 
 # what went wrong -> the reason of the failed job; names, so that no module is loaded for it
 REASONS = {
@@ -166,10 +169,29 @@ def failure(error: Exception, task: Task, *, limited: bool) -> Ending:
         most = f"its limit of {task.memory_mb} MB" if limited else "the machine's memory"
         words = f"the job needed more than {most}; raise memory_mb, or ask about a smaller network"
         return Ending(reason="out-of-memory", error=words, suspect=True)
+    if _no_room(error):
+        if _bytes(Path(task.folder)) < OWN_BYTES:
+            return Ending(returned=True, reason=NO_ROOM)  # none of its doing: it waits for room
+        words = "the job wrote more than the disk has room for; ask for less at a time"
+        return Ending(reason="limit-exceeded", error=words)
     if isinstance(error, SureboundError):
         return Ending(reason=REASONS.get(type(error).__name__, "bad-input"), error=text)
     words = f"{type(error).__name__}: {text}; this is a defect of surebound, please report it"
     return Ending(reason="internal-error", error=words, suspect=True)
+
+
+def _no_room(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, in whatever words it was told."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _bytes(folder: Path) -> int:
+    """Of all files in a folder, as far as they can be seen."""
+    return sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file())
 
 
 def _cpu() -> float:

@@ -31,7 +31,7 @@ from workers.jobs.model import (
     State,
 )
 from workers.jobs.store import JobStore, UnknownJob
-from workers.task import CHECKPOINT, Ending, Left, Task
+from workers.task import CHECKPOINT, NO_ROOM, Ending, Left, Task
 
 INPUTS = ("model", "data", "certificate", CHECKPOINT)
 # progress is written often at first, then seldom: (seconds of the attempt, seconds between two)
@@ -113,7 +113,7 @@ class Runner:
         self.store, self.artifacts, self.work = store, artifacts, work
         self.limits = limits or RunnerLimits()
         work.mkdir(parents=True, exist_ok=True)
-        self.pool = pool or Pool(work)
+        self.pool = Pool(work) if pool is None else pool  # an empty one has length 0
         self.drain = threading.Event()
         self._announce = announce
 
@@ -183,9 +183,10 @@ class Runner:
             digests = self._digests(claim) | dict(more)
             paths = {name: self.artifacts.file(digest) for name, digest in digests.items()}
             files = {name: str(child.home.lend(path)) for name, path in paths.items()}
-        except OSError:
+        except (OSError, StoreUnreachable):  # no room, or an object store is away
             self._remove(batch, job.id)
             self._wait_for_room(claim)
+            self.drain.wait(1.0)
             return None
         except BadInput as error:
             outcome = Outcome(State.FAILED, reason="missing-file", error=str(error))
@@ -314,6 +315,8 @@ class Runner:
         batch.suspect = batch.suspect or ending.suspect
         if ending.returned:
             self._give_back(batch, running, counts=False)
+            if ending.reason == NO_ROOM:
+                self.drain.wait(1.0)
             return
         if ending.stopped:
             self._stopped(batch, running, ending)

@@ -18,6 +18,7 @@ from workers.jobs.model import Answer, Job, Json, Kind, Progress
 CHECKPOINT = "checkpoint"
 # of a job that was dealt out: its checkpoint then, and what its shards left (END, and their numbers)
 WHOLE, END = "whole", "end"
+NO_ROOM = "no-room"  # why a task was returned: the disk is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class Ending:
         answer: the verdict; None: it failed, or was stopped.
         reason: why unknown or failed, in a word.
         stopped: whether it stopped because it was told to.
-        returned: whether it was only looked at together with others, and is to be queued again.
+        returned: whether it was only looked at together with others (or there was no room for its files), and
+            is to be queued again.
         result, error, files: as of :class:`workers.jobs.model.Outcome`.
         facts: about the network, if asked for.
         shards: checkpoints that the job is to go on from, with their numbers of open nodes, or none.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import structlog
+from anyio.to_thread import run_sync as in_thread
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import Response
 
@@ -135,7 +136,7 @@ _POLLED: dict[int | str, dict[str, Any]] = {**_JOB, 304: {"description": "Not ch
 
 
 @router.get("/v1/jobs/{job_id}", responses=_POLLED, response_model=None)
-def get_job(
+async def get_job(
     job_id: JobId,
     here: Here,
     caller: Reader,
@@ -143,12 +144,14 @@ def get_job(
 ) -> Response:
     """A job; 200 in every state. Send the last ETag as If-None-Match to be told only what is new."""
     if if_none_match is not None:
-        # most polls find nothing new: neither the request nor the result is read for them
-        revision, state = here.store.look(job_id, caller.tenant)
+        # most polls find nothing new: neither the request nor the result is read for them, and where the
+        # answer can be had at once no other thread has to be waited for
+        known = here.store.glance(job_id, caller.tenant)
+        revision, state = known or await in_thread(here.store.look, job_id, caller.tenant)
         tag = tag_of(job_id, revision)
         if matches(if_none_match, tag):
             return Response(status_code=304, headers=headers_of(tag, state))
-    job = here.store.get(job_id, caller.tenant)
+    job = await in_thread(here.store.get, job_id, caller.tenant)
     return answer(job_json(job), headers=poll_headers(job))
 
 

@@ -420,6 +420,19 @@ class TestRequests:
         assert store.look(job, None) == (whole.revision, State.RUNNING) and whole.revision > 1
         with pytest.raises(UnknownJob):
             store.look(job, "other")
+        assert store.glance(job, "other") is None and store.glance("j", "local") is None
+        # at once, or not at all
+        assert store.glance(job, "local") in (store.look(job, "local"), None)
+        assert store.glance(job, "local") is not None or not store._db.sqlite
+        store.close()
+        assert store.glance(job, "local") in (store.look(job, "local"), None)
+
+    def test_a_glance_waits_for_no_writer(self, store: SqlStore) -> None:
+        job = submit(store)
+        with store._db.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE job SET revision = revision + 1")
+            assert store.glance(job, "local") in ((1, State.QUEUED), None)
+        assert store.glance(job, "local") in ((2, State.QUEUED), None)
 
     def test_known_answers(self, store: SqlStore) -> None:
         new = replace(NEW, question="q", family="f")

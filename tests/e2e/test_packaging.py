@@ -1,4 +1,4 @@
-"""What is published: an sdist and a wheel that hold what they must, no more, and work in an empty folder."""
+"""What is published: sdist and wheel hold what they must and no more, and work from an empty folder."""
 
 from __future__ import annotations
 

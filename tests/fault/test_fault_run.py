@@ -24,8 +24,9 @@ def right(found: Found) -> None:
     assert found.jobs == JOBS and sum(found.ends.values()) == JOBS
     assert found.ends["failed"] == 1  # the poison
     assert set(found.faults.values()) == {1} and len(found.faults) + len(found.left_out) >= 10
-    # attempts of a batch that a worker hands back do not count, and are few
-    assert max(found.attempts) <= ATTEMPTS + 4
+    # an attempt that a worker hands back does not count (and raises the job's limit, which is compared): so
+    # many that it would be a loop they are not
+    assert max(found.attempts) <= 3 * ATTEMPTS
 
 
 @pytest.mark.slow

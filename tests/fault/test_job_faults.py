@@ -270,6 +270,22 @@ def _restart(control: Path, data: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_supervisor_leaves_no_child(place: Any) -> None:
+    """What warms a child, uses it, tidies it and ends it is one pool."""
+    store, artifacts = place
+    models = [upload(store, artifacts, data) for data in (absolute(), hard(4, 8, seed=1))]
+    with supervising(place) as supervisor:
+        wait_for(lambda: len(children()) == 1)
+        warm = children()
+        job = store.submit(request(models[0], HOLDS))[0].id
+        assert finished(store, [job])[0].answer is Answer.VERIFIED
+        assert children() == warm
+        finished(store, [store.submit(request(models[1], box_property(4, 100.0)))[0].id])
+        assert set(warm) < set(children()) and supervisor._runners[0].pool is supervisor._pool
+    assert children() == []
+    assert not list((artifacts.path / "work").glob("*-*"))
+
+
 def test_a_slot_outlives_what_its_code_did_not_expect(
     place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,6 +24,7 @@ from bounds.methods.tape import Stopped
 from bounds.numerics import EXACT, FLOAT32, FLOAT64, NetworkRounding, Precision
 from bounds.plan import Plan
 from verifier.problem import exact_array
+from verifier.query import Engine
 from verifier.search.clock import Phase, untimed
 from verifier.search.exact_leaf import ExactLeaves, fine_bounder
 from verifier.spec.model import Case
@@ -263,6 +264,15 @@ class Settler:
         with self.phase("settling"):
             exact = self._exact.bound(lo, hi, domains.open[index], should_stop)
         self.counts.exact += _merge(result, exact, index, evidence)
+
+
+def guide(engine: Engine, graph: Graph, objectives: Objectives) -> Guide | None:
+    """The engine that bounds first, unless it is our own."""
+    if engine is Engine.BUILT_IN:
+        return None
+    from bounds.methods.auto_lirpa import AutoLirpaBounder
+
+    return AutoLirpaBounder(graph, objectives)
 
 
 def varying_inputs(case: Case) -> int:

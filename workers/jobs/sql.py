@@ -43,6 +43,7 @@ SUBMITTED = "jobs.submit"  # in the audit log
 _ADD_JOB, _ADD_EVENT, _ADD_AUDIT = sa.insert(jobs), sa.insert(events), sa.insert(audit)
 _BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("wanted"))
 _LOOK = sa.select(jobs.c.revision, jobs.c.state).where(jobs.c.id == sa.bindparam("wanted"))
+_GLANCE = "SELECT revision, state FROM job WHERE id = ? AND tenant = ?"
 _OWN_LOOK = _LOOK.where(jobs.c.tenant == sa.bindparam("owner"))
 _OWN_BY_ID = _BY_ID.where(jobs.c.tenant == sa.bindparam("owner"))
 
@@ -174,6 +175,11 @@ class SqlStore(Records):
         if row is None:
             raise _unknown(job)
         return row.revision, State(row.state)
+
+    def glance(self, job: str, tenant: str) -> tuple[int, State] | None:
+        """See the port."""
+        rows = self._db.glance(_GLANCE, (job, tenant))
+        return (int(rows[0][0]), State(rows[0][1])) if rows else None
 
     def page(
         self, tenant: str | None, *, states: Sequence[State] = (), cursor: str = "", limit: int = 50

@@ -75,6 +75,11 @@ class JobStore(Protocol):
         """The revision and the state only, for those who poll. Raises: UnknownJob."""
         ...
 
+    def glance(self, job: str, tenant: str) -> tuple[int, State] | None:
+        """Like :meth:`look`, for a caller that must not wait; None where there is no such job, or no answer
+        can be had at once."""
+        ...
+
     def page(
         self, tenant: str | None, *, states: Sequence[State] = (), cursor: str = "", limit: int = 50
     ) -> Page:
