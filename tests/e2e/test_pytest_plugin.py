@@ -230,6 +230,13 @@ def test_a_counterexample_is_attached(net: Path) -> None:
     assert caught.value.reports[0].witness is not None
 
 
+def test_numbers_of_numpy_are_numbers(net: Path) -> None:
+    for eps in (np.float32(0.25), np.float64(0.25), np.array(0.25), np.array([0.25, 0.25]), (0.25, 0.25)):
+        assert_certified(net, np.array([1.0, 0.0], dtype=np.float32), np.int64(0), eps=eps)  # pyright: ignore
+    with pytest.raises(BadInput, match="3 entries"):
+        assert_certified(net, [1.0, 0.0], 0, eps=np.zeros(3))  # pyright: ignore
+
+
 def test_a_misread_sample_is_said_to_be_one(net: Path) -> None:
     with pytest.raises(NotCertified, match="the sample itself is of class 1: it is classified wrongly"):
         assert_certified(net, [0.0, 1.0], 0, eps=0)
@@ -341,3 +348,10 @@ def test_a_module_whose_export_is_another_function_is_refused() -> None:
 
     with pytest.raises(ModelInvalid, match="its ONNX export computes another function"):
         assert_certified(Branching(), torch.tensor([1.0, 0.0]), 0, eps=0.25)
+
+    class Dying(torch.nn.Module):  # pyright: ignore
+        def forward(self, x):
+            return x if x.sum() > 0.9 else x * float("nan")
+
+    with pytest.raises(ModelInvalid, match="output 0 is nan from the module"):
+        assert_certified(Dying(), torch.tensor([1.0, 0.0]), 0, eps=0.25)

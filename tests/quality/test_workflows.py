@@ -1,4 +1,4 @@
-"""Workflows: actions of others are pinned, nothing of a caller is pasted into a script, scripts are there."""
+"""Workflow files: actions of others are pinned, nothing of a caller is pasted into a script."""
 
 from __future__ import annotations
 

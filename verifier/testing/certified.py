@@ -85,6 +85,8 @@ class _Assertion:
 
     def __init__(self, model: Any, samples: Samples, settings: dict[str, Any]) -> None:
         check_policy(settings["undecided"])
+        if hasattr(settings["eps"], "tolist"):  # of numpy or PyTorch: the same numbers as Python's
+            settings["eps"] = settings["eps"].tolist()
         if settings["eps"] is None:
             raise BadInput("eps is not given; give the distance, here or in the marker 'certified'")
         self.samples, self.settings = samples, settings

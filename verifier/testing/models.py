@@ -41,18 +41,22 @@ def as_array(value: Any, what: str) -> Array:
     Raises:
         BadInput: no numbers, or some are not finite.
     """
+    array = _numbers(value, what)
+    if not bool(np.isfinite(array).all()):
+        raise BadInput(f"{what} holds a NaN or an infinite number; nothing can be proved around it")
+    return array
+
+
+def _numbers(value: Any, what: str) -> Array:
     if hasattr(value, "detach"):  # a tensor; bfloat16 has no numpy type, and float64 holds it exactly
         value = value.detach().cpu().double().numpy()
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise ValueError(array.dtype)
-        array = array.astype(np.float64)
+        return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{what} holds no numbers ({error}); give an array or a tensor of them") from None
-    if not bool(np.isfinite(array).all()):
-        raise BadInput(f"{what} holds a NaN or an infinite number; nothing can be proved around it")
-    return array
 
 
 def samples_of(x: Any, y: Any) -> Samples:
@@ -149,15 +153,15 @@ def check_export(module: Any, model: Model, points: Array) -> None:
     try:
         with torch.no_grad():
             rounded = [_tensor(module, point[None]) for point in points]
-            computed = np.stack([as_array(module(one), "the module's output").reshape(-1) for one in rounded])
+            computed = np.stack([_numbers(module(one), "the module's output").reshape(-1) for one in rounded])
     finally:
         for part, flag in flags:
             part.training = flag
     at = np.stack([as_array(one, "x").reshape(-1) for one in rounded])
     low, high = scores(plans(model.graph, network=True)[0], at)
     slack = high - low
-    # what overflowed or is not modelled has no enclosure and says nothing; a NaN compares false
-    outside = (computed < low - slack) | (computed > high + slack)
+    # what overflowed or is not modelled has no enclosure and says nothing: a NaN of the slack compares false
+    outside = (computed < low - slack) | (computed > high + slack) | (np.isnan(computed) & np.isfinite(slack))
     if bool(outside.any()):
         i, j = np.argwhere(outside)[0]
         raise ModelInvalid(
