@@ -7,6 +7,7 @@ margins. 2. ``verify lipschitz`` proves a constant of the file by an SDP's multi
 claim. 3. ``verify robustness`` certifies test samples of the file by constants of margins, then by branch and
    bound; its certified accuracy must be at least that of the margins.
 4. ``verify check`` re-proves the certificates of both with a checker that shares no arithmetic with them.
+5. ``verify gate`` states both promises in a surebound.toml, as a repository would that must keep them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,33 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
+GATE = """version = 1
+
+[models.digits]
+path = "model.onnx"
+
+[data.test]
+path = "test.npz"
+
+[budget]
+query_seconds = 10
+
+[[requirement]]
+id = "gain"
+about = "a change of the picture changes the scores by no more"
+kind = "lipschitz"
+model = "digits"
+at_most = {claim}
+
+[[requirement]]
+id = "robust"
+kind = "certified-accuracy"
+model = "digits"
+data = "test"
+radius = "0.02"
+at_least = 0.8
+samples = 20
+"""
 VERIFY = Path(sys.executable).parent / "verify"
 
 
@@ -97,6 +125,8 @@ def main() -> None:
     files = sorted(certificates.glob("*.json"))
     for file in files[:3]:
         verify("check", file, "--model", model)
+    (out / "surebound.toml").write_text(GATE.format(claim=claim), encoding="utf-8")
+    verify("gate", "--config", out / "surebound.toml")
     seconds = time.monotonic() - start
     print(f"re-checked {min(3, len(files))} of {len(files)} certificates; {seconds:.0f} s, files in {out}")
 
