@@ -19,8 +19,10 @@ EXTRAS = {
     "train-logs": "TensorBoard and MLflow for training",
     "sdp": "baseline solvers of verify lipschitz",
     "service": "verify serve",
+    "gate": "image folders and parquet files as data of the gate",
     "postgres": "a shared database of jobs",
     "redis": "workers on several machines",
+    "s3": "files of jobs in an object store",
 }
 _REQUIREMENT = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)(\[[^\]]*\])?\s*(>=\s*(?P<least>[0-9.]+))?[^;]*(;(?P<marker>.*))?$"
