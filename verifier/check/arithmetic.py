@@ -94,7 +94,9 @@ def _rational(value: float) -> Any:
 
 def float_above(value: Any) -> float:
     """The smallest float64 that is not below ``value`` (a fraction, or an infinity)."""
-    if isinstance(value, float) and not math.isnan(value):  # what is no number is an error below
+    if isinstance(value, float):
+        if math.isnan(value):
+            raise ValueError("there is no float above what is not a number")
         return value
     try:
         nearest = float(value)
