@@ -11,6 +11,7 @@ import pytest
 from gate_nets import decide, only
 
 from verifier.gate.report import GateExit, Outcome, Unknown
+from verifier.gate.requirements.base import worst
 from verifier.gate.run import run
 
 TABLES = """
@@ -352,3 +353,8 @@ def test_float32_level(classifier: Path) -> None:
     finding = only(decide(accuracy("0.19", "0.75", 'semantics = "float32"'), classifier))
     assert finding.outcome is Outcome.HOLDS
     assert finding.settings["semantics"] == "float32"
+
+
+def test_what_was_not_asked_does_not_hold() -> None:
+    with pytest.raises(AssertionError, match="nothing was asked"):
+        worst([])

@@ -71,6 +71,12 @@ _ORDER = (Outcome.ERROR, Outcome.VIOLATED, Outcome.INCONCLUSIVE)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome that counts for all of them."""
+    """The outcome that counts for all of them.
+
+    Raises:
+        AssertionError: there are none; what was not asked does not hold.
+    """
     found = set(outcomes)
+    if not found:
+        raise AssertionError("nothing was asked, so nothing is proved")
     return next((o for o in _ORDER if o in found), Outcome.HOLDS)
